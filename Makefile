@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` and `make test`. Both set up what they need; `make help` lists more.
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint format clean
+.DELETE_ON_ERROR:
+
+bin := .venv/bin
+scripts = $(shell git ls-files -co --exclude-standard -- '*.sh' .ci/run)
+
+help: ## list these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do printf '%-13s %s\n' "$$name" "$$text"; done
+
+demo: .venv/.installed ## run reference LLM phases as a job on this machine, and inspect the job
+	@ROOFLIGHT_CONFIG=deploy/demo.toml $(bin)/rooflight run -- $(bin)/rooflight workload run train prefill decode
+
+test: .venv/.developer ## lint, then every test that can run here (as root on Debian: all of them)
+	@deploy/bootstrap.sh services
+	@$(MAKE) --no-print-directory lint
+	$(bin)/python -m pytest
+
+bench: .venv/.developer ## measure the budgets of the agent, beside what else is installed
+	@deploy/bootstrap.sh services
+	$(bin)/python -m tests.benchmarks.overhead
+
+lint: .venv/.developer ## ruff, mypy, shellcheck
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	@if command -v shellcheck >/dev/null; then echo shellcheck $(scripts); shellcheck $(scripts); else echo "shellcheck is not installed: scripts are not checked"; fi
+
+format: .venv/.developer ## mend what ruff can mend; write probes/METRICS.md anew
+	$(bin)/ruff check --fix
+	$(bin)/ruff format
+	$(bin)/python -m probes.metrics_page >probes/METRICS.md
+
+clean: ## remove everything that these targets made
+	rm -rf .venv .demo .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.installed: pyproject.toml constraints.txt
+	@deploy/bootstrap.sh install
+	@touch $@
+
+.venv/.developer: .venv/.installed
+	@deploy/bootstrap.sh develop
+	@touch $@

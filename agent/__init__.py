@@ -1,0 +1,1 @@
+"""The daemon, its stores, its command line, and jobinspect."""

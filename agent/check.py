@@ -1,0 +1,132 @@
+"""`rooflight check`: what works on this node, what does not, and what would mend it."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from agent.client import ask
+from agent.config import Config
+from agent.daemon import runners
+from agent.messages import Ping
+from agent.plausible import plausible
+from agent.runner import Runner
+from agent.stores.opening import open_store
+from agent.stores.settings import SettingsError
+from agent.stores.store import Select, StoreRefused, StoreUnreachable
+from probes.roots import Roots
+
+OPENING_SECONDS = 5.0
+RATE_SECONDS = 0.2
+YEAR_2024 = 1_704_067_200
+
+
+class Line(NamedTuple):
+    """One line of the answer: `mark` is on, off, ok or bad."""
+
+    mark: str
+    subject: str
+    words: str
+
+
+def check_node(config: Config) -> bool:
+    """Print one line for each probe, the store, the clock, and the state folder.
+
+    Returns:
+        Whether an agent could sample and ship here.
+
+    """
+    lines = [
+        *_probe_lines(config),
+        _store_line(config),
+        _state_line(config.state_directory()),
+        _clock_line(time.time()),
+        _agent_line(config),
+    ]
+    for line in lines:
+        click.echo(f"{line.mark:4} {line.subject:11} {line.words}")
+    return all(line.mark != "bad" for line in lines)
+
+
+def _probe_lines(config: Config) -> Iterator[Line]:
+    probes = runners(config, Roots())
+    deadline = time.monotonic() + OPENING_SECONDS
+    for each in probes:
+        each.open(deadline)
+    _sample(probes)
+    time.sleep(RATE_SECONDS)  # rates need two samples
+    found = _sample(probes)
+    for each in probes:
+        yield _probe_line(each, found[each.health.name])
+        for limit in each.limits():
+            yield Line("", "", limit)
+        each.close()
+    for name in config.probes.disabled:
+        yield Line("off", name, "disabled in the configuration")
+
+
+def _sample(probes: Sequence[Runner]) -> dict[str, tuple[int, int, int]]:
+    """Return samples, fields and implausible values of each probe."""
+    deadline = time.monotonic() + OPENING_SECONDS
+    for each in probes:
+        each.begin()
+    counts = {}
+    for each in probes:
+        checked = [plausible(sample) for sample in each.finish(deadline)]
+        fields = sum(len(sample.fields) for sample, _ in checked)
+        counts[each.health.name] = (len(checked), fields, sum(bad for _, bad in checked))
+    return counts
+
+
+def _probe_line(each: Runner, counts: tuple[int, int, int]) -> Line:
+    name, health = each.health.name, each.health
+    if health.unavailable:
+        return Line("off", name, health.unavailable)
+    if health.stalled:
+        return Line("bad", name, f"hangs: no answer within {OPENING_SECONDS:g} s")
+    samples, fields, bad = counts
+    words = f"{fields} values of {samples} {'thing' if samples == 1 else 'things'}"
+    words += f" in {health.duration_seconds * 1000:.2f} ms"
+    if bad:
+        words += f"; {bad} implausible values left out"
+    return Line("on", name, words)
+
+
+def _store_line(config: Config) -> Line:
+    where = str(config.local_path()) if config.store == "local" else config.influx.url
+    name = f"{config.store} store"
+    if config.store == "stdout":
+        return Line("ok", name, "prints and keeps nothing")
+    try:
+        store = open_store(config)
+        store.rows(Select("job", {"cluster": config.cluster}, newest=1))
+        store.close()
+    except (StoreUnreachable, StoreRefused, SettingsError) as error:
+        return Line("bad", name, f"{where}: {error}")
+    return Line("ok", name, f"{where} answers")
+
+
+def _state_line(state: Path) -> Line:
+    existing = next(path for path in (state, *state.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        return Line("bad", "state", f"{state} cannot be written: set agent.state_directory")
+    free = shutil.disk_usage(existing).free / 2**30
+    return Line("ok", "state", f"{state}, {free:.1f} GiB free")
+
+
+def _clock_line(now: float) -> Line:
+    if now < YEAR_2024:
+        return Line("bad", "clock", f"says {time.ctime(now)}: points would be lost in the past")
+    return Line("ok", "clock", time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(now)))
+
+
+def _agent_line(config: Config) -> Line:
+    path = config.socket_path()
+    reply = ask(str(path), Ping(), timeout_seconds=1.0)
+    if reply is None:
+        return Line("off", "agent", f"none answers at {path}; rooflight run brings its own")
+    return Line("on", "agent", f"answers at {path}")

@@ -1,0 +1,99 @@
+"""Speak to the agent's socket. Light enough for a prolog: no import beyond messages."""
+
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from agent.messages import LARGEST, Message, PointMessage, Points, Reply
+from probes.sample import Sample
+
+ENVIRONMENT = "ROOFLIGHT_SOCKET"
+"""Set by `rooflight run` for the job's programs."""
+
+SYSTEM_SOCKET = "/run/rooflight/agent.sock"
+"""Where the agent of a node listens, for programs in a Slurm job."""
+
+
+LONGEST_PATH = 107
+"""Bytes of a socket's path (`man 7 unix`: sun_path)."""
+
+
+@contextmanager
+def reachable(path: str) -> Iterator[str]:
+    """Give a name of the socket that fits its address: a long one goes through its folder.
+
+    Raises:
+        OSError: the folder is not there.
+
+    """
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        yield path
+        return
+    folder, name = os.path.split(path)
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
+
+
+def socket_of(environment: Mapping[str, str]) -> str:
+    """Return the socket of the agent that watches this program's job; empty if there is no job."""
+    system = SYSTEM_SOCKET if "SLURM_JOB_ID" in environment else ""
+    return environment.get(ENVIRONMENT) or system
+
+
+def jobid_of(environment: Mapping[str, str]) -> str:
+    """Return the job that this program belongs to, "none" if it runs outside of any."""
+    return environment.get("ROOFLIGHT_JOBID") or environment.get("SLURM_JOB_ID") or "none"
+
+
+def send(path: str, message: Message) -> bool:
+    """Send without waiting for an answer; False if no agent listens or its queue is full."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+        connection.setblocking(False)
+        try:
+            with reachable(path) as address:
+                connection.sendto(msgspec.json.encode(message), address)
+        except OSError:
+            return False
+    return True
+
+
+def ask(path: str, message: Message, timeout_seconds: float = 2.0) -> Reply | None:
+    """Send and wait for the answer; None if no agent answers in time."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+        connection.settimeout(timeout_seconds)
+        connection.bind("")  # Linux gives an abstract address to answer to
+        try:
+            with reachable(path) as address:
+                connection.sendto(msgspec.json.encode(message), address)
+            return msgspec.json.decode(connection.recv(LARGEST), type=Reply)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+
+def send_points(
+    points: Sequence[tuple[Sample, int]], environment: Mapping[str, str] = os.environ
+) -> bool:
+    """Hand samples with their times (ms since 1970) to the agent of this job.
+
+    Returns:
+        False if the program does not run under an agent, or the agent does not listen.
+
+    """
+    path = socket_of(environment)
+    messages = [
+        PointMessage(sample.measurement, dict(sample.tags), dict(sample.fields), time_ms)
+        for sample, time_ms in points
+    ]
+    return bool(path) and all(send(path, Points(part)) for part in _parts(messages))
+
+
+def _parts(messages: list[PointMessage], most: int = 20) -> Iterator[list[PointMessage]]:
+    """Cut into datagrams that fit."""
+    for start in range(0, len(messages), most):
+        yield messages[start : start + most]

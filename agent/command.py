@@ -1,0 +1,76 @@
+"""What all commands share: one line for an error, exit codes that mean something."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from agent.config import Config, ConfigError, load
+
+NOT_FOUND, USAGE, UNREACHABLE = 1, 2, 3
+"""Exit codes, beside 0 for well."""
+
+Command = Callable[..., Any]
+
+
+class Fault(Exception):
+    """An error for a person: one line, and the exit code."""
+
+    def __init__(self, words: str, code: int) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+def with_config(command: Command) -> Command:
+    """Add --config, --store and --debug to a command, and give it its configuration first."""
+
+    @click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE")
+    @click.option("--store", type=click.Choice(["local", "influx", "stdout"]))
+    @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+    @functools.wraps(command)
+    def wrapper(config_file: Path | None, store: str | None, debug: bool, **options: Any) -> Any:  # noqa: ANN401
+        logging.basicConfig(format="rooflight: %(message)s", level=logging.INFO)
+        with one_line_errors(debug=debug):
+            config = load(config_file).config
+            chosen = msgspec.structs.replace(config, store=store) if store else config
+            return command(chosen, **options)
+
+    return wrapper
+
+
+class one_line_errors:
+    """Turn the errors that people can mend into one line on stderr and an exit code."""
+
+    def __init__(self, *, debug: bool) -> None:
+        self._debug = debug
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Print and exit if the error is one of those; others pass."""
+        code = None if error is None or self._debug else exit_code(error)
+        if code is not None:
+            click.echo(f"rooflight: {error}", err=True)
+            sys.exit(code)
+
+
+def exit_code(error: BaseException) -> int | None:
+    """Return the exit code of an error that a person can mend, None for a defect of ours."""
+    from agent.spool import SpoolLocked
+    from agent.stores.settings import SettingsError
+    from agent.stores.store import StoreRefused, StoreUnreachable
+
+    if isinstance(error, Fault):
+        return error.code
+    if isinstance(error, StoreUnreachable | StoreRefused):
+        return UNREACHABLE
+    return USAGE if isinstance(error, ConfigError | SettingsError | SpoolLocked) else None
+
+
+__all__ = ["Config", "Fault", "one_line_errors", "with_config"]

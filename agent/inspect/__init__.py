@@ -1,0 +1,1 @@
+"""jobinspect: what a job did and what held it back."""

@@ -1,0 +1,242 @@
+"""The jobs on this host: what they use, their footprints, and both kept over a restart."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from agent.footprint import GPU_RULES, NODE_RULES, Totals
+from agent.messages import JobStart
+from probes.cgroup import CgroupPaths, read_cgroup
+from probes.processes import ProcessTree
+from probes.roots import Roots
+from probes.sample import Sample, Value, tags
+
+log = logging.getLogger("rooflight.jobs")
+
+GLANCE_SECONDS = 1e-6
+"""Weight of a sample between ticks: the ticks around it stand for that time in the means."""
+
+
+class Saved(msgspec.Struct):
+    """A running job as it lies on disk."""
+
+    job: JobStart
+    node: Totals
+    gpus: dict[str, Totals]
+    samples: int = 0
+    last_ms: int = 0
+    last_cpu_seconds: float = 0.0
+    busiest: float = 0.0
+
+
+class Accounting:
+    """Reads what one job uses: its cgroup where there is one, its process tree, or both."""
+
+    def __init__(self, job: JobStart, roots: Roots) -> None:
+        self._jobid = job.jobid
+        self._tree = ProcessTree(roots, job.pid) if job.pid else None
+        self._cgroup = CgroupPaths(
+            v2=Path(job.cgroup_v2) if job.cgroup_v2 else None,
+            v1={name: Path(path) for name, path in job.cgroup_v1.items()},
+        )
+
+    def locate(self, cgroup: CgroupPaths) -> None:
+        """Say where the job's control group is, once that is known."""
+        self._cgroup = cgroup
+
+    def sample(self) -> Sample | None:
+        """Return the job's `job_cgroup` sample; None if nothing of it is left."""
+        tree = self._tree.read() if self._tree else {}
+        fields: dict[str, Value] = {**tree, **read_cgroup(self._cgroup)}
+        # the tree sees buffered writes when they are made, a cgroup when they reach the disk
+        fields |= {name: tree[name] for name in ("read_bytes", "write_bytes") if name in tree}
+        if fields.get("memory_bytes") == 0:
+            del fields["memory_bytes"]  # its programs have ended: no sample of their memory
+        return Sample("job_cgroup", tags(jobid=self._jobid), fields) if fields else None
+
+
+class RunningJob:
+    """One job and its footprint.
+
+    Attributes:
+        job: what was said when it began.
+        saved: the footprint's state.
+
+    """
+
+    def __init__(self, saved: Saved, roots: Roots) -> None:
+        self.job = saved.job
+        self.saved = saved
+        self._accounting = Accounting(saved.job, roots)
+        self._cpus = saved.job.cpus or float(os.cpu_count() or 1)
+
+    def samples(self) -> list[Sample]:
+        """Return what the job itself uses now; nothing if nothing of it is left."""
+        own = self._accounting.sample()
+        return [own] if own else []
+
+    def locate(self, cgroup: CgroupPaths) -> None:
+        """Say where the job's control group is: Slurm makes it after the prolog."""
+        self._accounting.locate(cgroup)
+
+    def was_located(self) -> bool:
+        """Tell whether anything of the job itself was ever read."""
+        return "source" in self.saved.node.values
+
+    def glance(self, own: Sequence[Sample]) -> None:
+        """Take what the job itself used into its totals and peaks, between two ticks."""
+        self.saved.node.fold(NODE_RULES, own, GLANCE_SECONDS)
+
+    def fold(self, samples: Sequence[Sample], time_ms: int) -> None:
+        """Take one tick into the footprint; `samples` are the node's and this job's own."""
+        saved = self.saved
+        seconds = max(0.0, (time_ms - saved.last_ms) / 1000) if saved.samples else 0.0
+        saved.samples += 1
+        saved.last_ms = time_ms
+        saved.node.fold(NODE_RULES, samples, seconds)
+        self._fold_busiest(seconds)
+        for sample in samples:
+            if sample.measurement in ("gpu", "bound") and self._owns(gpu_index(sample)):
+                self._fold_gpu(sample, seconds)
+
+    def rows(self, interval: float, *, final: bool) -> Iterator[Sample]:
+        """Yield the `job_footprint` sample and one `job_gpu_footprint` per GPU."""
+        saved, elapsed = self.saved, self.elapsed_seconds()
+        fields = saved.node.fields()
+        cpu_seconds = float(fields.get("cpu_seconds", 0.0))
+        fields |= {
+            "elapsed_seconds": elapsed,
+            "samples_total": float(saved.samples),
+            "samples_expected_total": float(self._expected_samples(interval, final=final)),
+            "updated_epoch_milliseconds": float(saved.last_ms),
+            "final_state": float(final),
+            "cpus_total": self._cpus,
+        }
+        if "cpu_seconds" in fields and elapsed > 0:
+            fields["cpu_utilization_mean_ratio"] = min(1.0, cpu_seconds / elapsed / self._cpus)
+            fields["cpu_utilization_peak_ratio"] = saved.busiest
+        yield Sample("job_footprint", tags(jobid=self.job.jobid), fields)
+        for gpu, totals in sorted(saved.gpus.items()):
+            yield Sample("job_gpu_footprint", tags(jobid=self.job.jobid, gpu=gpu), totals.fields())
+
+    def elapsed_seconds(self) -> float:
+        """Return the time from the job's start to its last sample."""
+        return max(0.0, (self.saved.last_ms - self.job.start_ms) / 1000)
+
+    def _expected_samples(self, interval: float, *, final: bool) -> int:
+        """Return the ticks since the start, and the samples taken at start and end."""
+        step = max(1, round(interval * 1000))
+        return self.saved.last_ms // step - self.job.start_ms // step + 1 + final
+
+    def _owns(self, gpu: str) -> bool:
+        return self.job.gpus is None or gpu in self.job.gpus
+
+    def _fold_gpu(self, sample: Sample, seconds: float) -> None:
+        totals = self.saved.gpus.setdefault(gpu_index(sample), Totals())
+        totals.fold(GPU_RULES, [sample], seconds)
+        if sample.measurement == "bound":
+            return
+        names = dict(sample.tags)
+        totals.values |= {"uuid": names["uuid"], "model": names["model"]}
+        totals.values["samples_total"] = float(totals.values.get("samples_total", 0.0)) + 1
+
+    def _fold_busiest(self, seconds: float) -> None:
+        """Keep the highest CPU utilization between two samples."""
+        saved = self.saved
+        now = float(saved.node.values.get("cpu_seconds", 0.0))
+        if seconds > 0:
+            ratio = (now - saved.last_cpu_seconds) / seconds / self._cpus
+            saved.busiest = max(saved.busiest, min(1.0, ratio))
+        saved.last_cpu_seconds = now
+
+
+def gpu_index(sample: Sample) -> str:
+    """Return the `gpu` tag of a `gpu` or `bound` sample."""
+    return dict(sample.tags)["gpu"]
+
+
+class JobTable:
+    """All jobs that run on this host, each with its state in a file of `directory`."""
+
+    def __init__(self, directory: Path, roots: Roots) -> None:
+        self._directory = directory
+        self._roots = roots
+        self._jobs: dict[str, RunningJob] = {}
+        directory.mkdir(parents=True, exist_ok=True)
+        for file in sorted(directory.glob("*.json")):
+            self._restore(file)
+
+    def __iter__(self) -> Iterator[RunningJob]:
+        return iter(tuple(self._jobs.values()))
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def get(self, jobid: str) -> RunningJob | None:
+        """Return the running job of this id."""
+        return self._jobs.get(jobid)
+
+    def start(self, job: JobStart) -> RunningJob:
+        """Add a job; one that is known already under the same start goes on."""
+        known = self._jobs.get(job.jobid)
+        if known and known.job.start_ms == job.start_ms:
+            return known
+        running = RunningJob(Saved(job, Totals(), {}), self._roots)
+        self._jobs[job.jobid] = running
+        return running
+
+    def end(self, jobid: str) -> None:
+        """Forget a job and its file."""
+        self._jobs.pop(jobid, None)
+        self._file(jobid).unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """Write every job's state; a full disk costs the state, not the agent."""
+        for running in self:
+            file = self._file(running.job.jobid)
+            try:
+                file.with_suffix(".new").write_bytes(msgspec.json.encode(running.saved))
+                file.with_suffix(".new").rename(file)
+            except OSError as error:
+                log.warning("state of job %s not saved: %s", running.job.jobid, error)
+
+    def _file(self, jobid: str) -> Path:
+        return self._directory / f"{jobid}.json"
+
+    def _restore(self, file: Path) -> None:
+        try:
+            saved = msgspec.json.decode(file.read_bytes(), type=Saved)
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("state of a job left aside: %s: %s", file, error)
+            file.rename(file.with_suffix(".unreadable"))
+            return
+        self._jobs[saved.job.jobid] = RunningJob(saved, self._roots)
+
+
+def job_row(
+    job: JobStart, state: str, host: str, gpus: int, end: tuple[int, int | None] | None
+) -> Sample:
+    """Return the `job` sample; `end` is (milliseconds since 1970, exit code) once it ended."""
+    fields: dict[str, Value] = {
+        "user": job.user,
+        "account": job.account,
+        "partition": job.partition,
+        "name": job.name,
+        "command": job.command,
+        "state": state,
+        "hosts": host,
+        "source": job.source,
+        "nodes_total": 1.0,
+        "cpus_total": job.cpus or float(os.cpu_count() or 1),
+        "gpus_total": float(gpus),
+        "restart_total": float(job.restart),
+        "start_epoch_milliseconds": float(job.start_ms),
+    }
+    if end:
+        fields["end_epoch_milliseconds"] = float(end[0])
+        if end[1] is not None:
+            fields["exit_code_total"] = float(end[1])
+    return Sample("job", tags(jobid=job.jobid), fields)

@@ -1,0 +1,1 @@
+"""Labels for any job: which roof each GPU is under, second by second."""

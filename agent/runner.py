@@ -1,0 +1,154 @@
+"""Run the probes of a tick: most of them here, those that can hang in a worker with a deadline."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from probes.probe import Context, Probe, ProbeUnavailable
+from probes.sample import Sample
+
+log = logging.getLogger("rooflight.probes")
+
+
+@dataclass(slots=True)
+class Health:
+    """How one probe does.
+
+    Attributes:
+        duration_seconds: time of its last sample.
+        errors: samples that failed.
+        stalled: ticks at which it missed its deadline or still hung in an earlier sample.
+        unavailable: why this node has no such source; empty if it has.
+
+    """
+
+    name: str
+    duration_seconds: float = 0.0
+    errors: int = 0
+    stalled: int = 0
+    unavailable: str = ""
+
+
+class Runner:
+    """One probe, read in the calling thread."""
+
+    def __init__(self, kind: type[Probe], context: Context) -> None:
+        self.health = Health(kind.name)
+        self.probe: Probe | None = None
+        self._kind = kind
+        self._context = context
+
+    def open(self, deadline: float) -> None:
+        """Find the source; `deadline` is on the monotonic clock."""
+        self._attempt(self._construct)
+
+    def begin(self) -> None:
+        """Start a sample if that runs elsewhere."""
+
+    def finish(self, deadline: float) -> Sequence[Sample]:
+        """Return the samples of this tick, none if the probe failed or is late."""
+        return self._attempt(self.probe.sample) if self.probe else ()
+
+    def limits(self) -> Sequence[str]:
+        """Return what the probe cannot read here."""
+        return self.probe.limits() if self.probe else ()
+
+    def close(self) -> None:
+        """Close the probe."""
+        if self.probe:
+            self.probe.close()
+
+    def _construct(self) -> Sequence[Sample]:
+        self.probe = self._kind(self._context)
+        return ()
+
+    def _attempt(self, step: Callable[[], Sequence[Sample]]) -> Sequence[Sample]:
+        begun = time.perf_counter()
+        try:
+            return step()
+        except ProbeUnavailable as reason:
+            self.health.unavailable = str(reason)
+        except Exception as error:  # noqa: BLE001 - the one place: no probe may stop the agent
+            self._fail(error)
+        finally:
+            self.health.duration_seconds = time.perf_counter() - begun
+        return ()
+
+    def _fail(self, error: Exception) -> None:
+        """Count a failure; the first goes to the log, with its place if it is a defect of ours."""
+        self.health.errors += 1
+        if self.probe is None:
+            self.health.unavailable = f"failed to start: {error}"
+        if self.health.errors == 1:
+            trace = None if isinstance(error, OSError) else error
+            log.warning("probe %s failed: %s", self.health.name, error, exc_info=trace)
+
+
+class Worker(Runner):
+    """One probe, opened and read in a thread of its own, because it can hang for ever."""
+
+    def __init__(self, kind: type[Probe], context: Context) -> None:
+        super().__init__(kind, context)
+        self._requests: SimpleQueue[bool] = SimpleQueue()
+        self._answers: SimpleQueue[Sequence[Sample]] = SimpleQueue()
+        self._busy = True  # the thread begins by opening the probe
+        self._asked = False  # whether this tick's sample is under way
+        # a daemon: a thread stuck in a dead driver must not keep the process alive
+        threading.Thread(target=self._work, name=f"probe-{kind.name}", daemon=True).start()
+
+    def open(self, deadline: float) -> None:
+        """Wait for the thread to find the source, at most until `deadline`."""
+        self._collect(deadline)
+
+    def begin(self) -> None:
+        """Ask the thread for a sample, unless it still hangs in the last one."""
+        if self._busy:
+            self._forget_late_answer()
+        self._asked = not self._busy and self.probe is not None
+        if self._asked:
+            self._busy = True
+            self._requests.put(True)
+
+    def finish(self, deadline: float) -> Sequence[Sample]:
+        """Return the thread's answer if it comes in time."""
+        if self._asked:
+            return self._collect(deadline)
+        self.health.stalled += self._busy
+        return ()
+
+    def close(self) -> None:
+        """End the thread, which closes the probe; a thread that hangs is left behind."""
+        self._requests.put(False)
+
+    def _collect(self, deadline: float) -> Sequence[Sample]:
+        try:
+            answer = self._answers.get(timeout=max(0.001, deadline - time.monotonic()))
+        except Empty:
+            self.health.stalled += 1
+            if self.health.stalled == 1:
+                log.warning("probe %s hangs; its samples are left out", self.health.name)
+            return ()
+        self._busy = False
+        return answer
+
+    def _forget_late_answer(self) -> None:
+        """Drop an answer that came after its tick: its values are older than they would seem."""
+        try:
+            self._answers.get_nowait()
+        except Empty:
+            return
+        self._busy = False
+
+    def _work(self) -> None:
+        self._answers.put(self._attempt(self._construct))
+        while self._requests.get():
+            self._answers.put(self._attempt(self.probe.sample) if self.probe else ())
+        super().close()
+
+
+def runner(kind: type[Probe], context: Context) -> Runner:
+    """Return the way to run this kind of probe."""
+    return Worker(kind, context) if kind.can_hang else Runner(kind, context)

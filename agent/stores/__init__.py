@@ -1,0 +1,1 @@
+"""Where points live and are asked for."""

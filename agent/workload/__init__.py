@@ -1,0 +1,1 @@
+"""`rooflight workload`: commands around the reference workloads, and how results are shown."""

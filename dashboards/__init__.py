@@ -1,0 +1,1 @@
+"""What people look at: dashboards, built from the catalogue."""

@@ -1,0 +1,1 @@
+"""How a site runs rooflight: units, hooks, configuration files."""

@@ -1,0 +1,1 @@
+"""What the node says: one file per source."""

@@ -1,0 +1,191 @@
+"""What one control group (one job) uses: cgroup v2, v1, and both mounted side by side.
+
+No probe: the agent knows which groups are jobs, and asks here. Sources: the kernel's
+Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{memory,cpuacct,blkio-controller}.rst.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from probes.parsing import number, read_text
+from probes.roots import Roots
+from probes.sample import Value
+
+TICKS_PER_SECOND = float(os.sysconf("SC_CLK_TCK"))
+NO_LIMIT = 2.0**62
+"""v1 says "no limit" by the largest multiple of the page size, which differs by machine."""
+
+_THIS_MACHINE = Roots()
+
+Devices = Mapping[str, tuple[float, float]]
+"""Bytes read and written by block device (`major:minor`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupPaths:
+    """Where one control group is.
+
+    Attributes:
+        v2: its directory in the unified hierarchy, if that is mounted.
+        v1: its directory for each v1 controller; empty on a pure v2 machine.
+
+    """
+
+    v2: Path | None = None
+    v1: Mapping[str, Path] = field(default_factory=dict)
+
+
+def read_cgroup(paths: CgroupPaths, roots: Roots = _THIS_MACHINE) -> dict[str, Value]:
+    """Return the fields of `job_cgroup`; empty if the group is gone.
+
+    v1 is read where it has the group: with both mounted, that is where the controllers are.
+    """
+    if paths.v1.keys() & {"cpuacct", "memory", "blkio"}:
+        fields, source = _read_v1(paths.v1, roots), "cgroup1"
+    elif paths.v2:
+        fields, source = _read_v2(paths.v2, roots), "cgroup2"
+    else:
+        return {}
+    known: dict[str, Value] = {name: value for name, value in fields.items() if value is not None}
+    if not known:
+        return {}
+    return {**known, "processes_total": float(len(processes_of(paths))), "source": source}
+
+
+def processes_of(paths: CgroupPaths) -> set[int]:
+    """Return the process ids in the group and in those below it; empty if it is gone.
+
+    `pids.current` would not do for their number: it counts threads.
+    """
+    top = paths.v1.get("cpuacct") or paths.v1.get("memory") or next(iter(paths.v1.values()), None)
+    text = "".join(_texts(top or paths.v2, "cgroup.procs"))
+    # 0 stands for a process of another pid namespace
+    return {int(word) for word in text.split() if word.isdigit() and len(word) < 10} - {0}
+
+
+def _texts(folder: Path | None, file: str) -> list[str]:
+    """Return the file's text of the group and of all groups below it."""
+    groups = [path for path, _, _ in os.walk(folder)] if folder else []
+    return [read_text(f"{group}/{file}") or "" for group in groups]
+
+
+def _read_v2(folder: Path, roots: Roots) -> dict[str, float | None]:
+    def text(file: str) -> str:
+        return read_text(f"{folder}/{file}") or ""  # joining a `Path`: 1 us more
+
+    cpu = parse_flat(text("cpu.stat"))
+    return {
+        "cpu_seconds": _divided(cpu.get("usage_usec"), 1e6),
+        "cpu_user_seconds": _divided(cpu.get("user_usec"), 1e6),
+        "cpu_system_seconds": _divided(cpu.get("system_usec"), 1e6),
+        "memory_bytes": number(text("memory.current")),
+        "memory_peak_bytes": number(text("memory.peak")),  # since Linux 5.19
+        "memory_limit_bytes": number(text("memory.max")),  # no number but `max` if there is none
+        "oom_kills_total": parse_flat(text("memory.events")).get("oom_kill"),
+        "cpu_pressure_seconds": parse_stall(text("cpu.pressure")),
+        "memory_pressure_seconds": parse_stall(text("memory.pressure")),
+        "io_pressure_seconds": parse_stall(text("io.pressure")),
+        **_moved(parse_io_stat(text("io.stat")), roots),
+    }
+
+
+def _read_v1(folders: Mapping[str, Path], roots: Roots) -> dict[str, float | None]:
+    def text(controller: str, file: str) -> str:
+        return (controller in folders and read_text(folders[controller] / file)) or ""
+
+    cpu = parse_flat(text("cpuacct", "cpuacct.stat"))
+    limit = number(text("memory", "memory.limit_in_bytes"))
+    return {
+        "cpu_seconds": _divided(number(text("cpuacct", "cpuacct.usage")), 1e9),
+        "cpu_user_seconds": _divided(cpu.get("user"), TICKS_PER_SECOND),
+        "cpu_system_seconds": _divided(cpu.get("system"), TICKS_PER_SECOND),
+        "memory_bytes": number(text("memory", "memory.usage_in_bytes")),
+        "memory_peak_bytes": number(text("memory", "memory.max_usage_in_bytes")),
+        "memory_limit_bytes": None if limit is None or limit >= NO_LIMIT else limit,
+        "oom_kills_total": _oom_kills_v1(folders.get("memory")),
+        **_moved(_devices_v1(folders.get("blkio")), roots),
+    }
+
+
+def _oom_kills_v1(folder: Path | None) -> float | None:
+    # the one v1 counter that leaves out the groups below
+    counts = [parse_flat(text).get("oom_kill") for text in _texts(folder, "memory.oom_control")]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _devices_v1(folder: Path | None) -> Devices:
+    """Return bytes moved; v1 charges buffered writes not to who wrote, but to the root group."""
+    if folder is None:
+        return {}
+    # `_recursive` counts the groups below too, and is there since Linux 4.2
+    text = read_text(folder / "blkio.throttle.io_service_bytes_recursive")
+    return parse_service_bytes(text or read_text(folder / "blkio.throttle.io_service_bytes") or "")
+
+
+def parse_flat(text: str) -> dict[str, float]:
+    """Return the numbers of a flat keyed file: one `name number` a line."""
+    rows = (line.split() for line in text.splitlines())
+    pairs = ((row[0], number(row[1])) for row in rows if len(row) == 2)
+    return {name: value for name, value in pairs if value is not None}
+
+
+def parse_io_stat(text: str) -> Devices:
+    """Return bytes of v2's `io.stat`: `8:0 rbytes=1 wbytes=2 rios=3 ...`."""
+    devices = {}
+    for device, *words in filter(None, map(str.split, text.splitlines())):
+        values = dict(word.partition("=")[::2] for word in words)
+        read, written = (number(values.get(name, "")) for name in ("rbytes", "wbytes"))
+        if read is not None and written is not None:
+            devices[device] = (read, written)
+    return devices
+
+
+def parse_service_bytes(text: str) -> Devices:
+    """Return bytes of v1's `blkio.throttle.io_service_bytes`: lines `8:0 Read 4096`."""
+    values = {}
+    for words in map(str.split, text.splitlines()):
+        if len(words) == 3 and (value := number(words[2])) is not None:
+            values[words[0], words[1]] = value
+    devices = {device for device, _ in values}
+    return {
+        device: (values[device, "Read"], values[device, "Write"])
+        for device in devices
+        if (device, "Read") in values and (device, "Write") in values
+    }
+
+
+def parse_stall(text: str) -> float | None:
+    """Return seconds in which some task waited: `some avg10=0.00 ... total=MICROSECONDS`."""
+    for line in text.splitlines():
+        if line.startswith("some "):
+            return _divided(number(line.rpartition("total=")[2]), 1e6)
+    return None
+
+
+def _divided(value: float | None, by: float) -> float | None:
+    return None if value is None else value / by
+
+
+def _moved(devices: Devices, roots: Roots) -> dict[str, float]:
+    """Return bytes summed over devices, stacked ones (LVM, dm-crypt, RAID) left out.
+
+    The kernel charges the same bytes to a stacked device and to those below it.
+    """
+    bottom = [moved for device, moved in devices.items() if not _is_stacked(device, roots)]
+    moved = bottom or list(devices.values())
+    if not moved:
+        return {}
+    return {
+        "read_bytes": sum(read for read, _ in moved),
+        "write_bytes": sum(written for _, written in moved),
+    }
+
+
+def _is_stacked(device: str, roots: Roots) -> bool:
+    try:
+        return any((roots.sys / "dev/block" / device / "slaves").iterdir())
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""Counters of shared file systems' clients, one parser a file."""

@@ -1,0 +1,76 @@
+"""What holds for all tests: where every service is required, leaving one out is a failure."""
+
+import contextlib
+import os
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.integration import services
+from tests.slurm.bed import Bed, bed
+
+SERVICE_MARKERS = ("influxd", "victoria", "workloads", "systemd", "slurm", "cc")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    required = os.environ.get("ROOFLIGHT_REQUIRE_SERVICES") == "1"
+    if required and report.skipped and any(map(item.get_closest_marker, SERVICE_MARKERS)):
+        report.outcome = "failed"
+        report.longrepr = f"left out, and ROOFLIGHT_REQUIRE_SERVICES=1: {report.longrepr}"
+    return report
+
+
+@contextlib.contextmanager
+def _or_skip(service: AbstractContextManager[services.Service]) -> Iterator[services.Service]:
+    """Skip the test if the server is missing; the hook above fails it where it must not be."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(service)
+        except services.Missing as missing:
+            pytest.skip(str(missing))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Service]:
+    """An InfluxDB 1.x for all tests: each takes databases of its own."""
+    with _or_skip(services.influxd(tmp_path_factory.mktemp("influxd"))) as service:
+        yield service
+
+
+@pytest.fixture
+def own_influxd(tmp_path: Path) -> Iterator[services.Service]:
+    """An InfluxDB 1.x that a test may kill; it takes requests up to 20 kB."""
+    with _or_skip(services.influxd(tmp_path, body_limit=20_000)) as service:
+        yield service
+
+
+@pytest.fixture
+def locked_influxd(tmp_path: Path) -> Iterator[services.Service]:
+    """An InfluxDB 1.x that asks for a password."""
+    with _or_skip(services.influxd(tmp_path, auth=True)) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Service]:
+    """A VictoriaMetrics for all tests."""
+    with _or_skip(services.victoria(tmp_path_factory.mktemp("victoria"))) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Bed]:
+    """A Slurm of four nodes for all tests."""
+    with contextlib.ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(bed())
+        except services.Missing as missing:
+            pytest.skip(str(missing))
+        yield cluster

@@ -1,0 +1,69 @@
+"""Run the real commands as a user would."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Site:
+    """A configuration in a folder of its own, and the commands that use it."""
+
+    folder: Path
+    text: str = ""
+    agent: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        file = self.folder / "rooflight.toml"
+        if not file.exists():
+            agent = f'[agent]\nstate_directory = "state"\nflush_seconds = 0.2\n{self.agent}\n'
+            file.write_text(f'cluster = "test"\nhost = "node1"\n{self.text}\n{agent}')
+        return file
+
+    def variables(self) -> dict[str, str]:
+        return {**os.environ, **self.environment, "ROOFLIGHT_CONFIG": str(self.file)}
+
+    def call(self, command: str, *arguments: str, check: int | None = 0) -> str:
+        done = self.complete(command, *arguments)
+        if check is not None:
+            assert done.returncode == check, done.stdout + done.stderr
+        return done.stdout
+
+    def complete(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BIN / command, *arguments],
+            env=self.variables(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [BIN / command, *arguments],
+            env=self.variables(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def report(self, jobid: str = "last") -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.call("jobinspect", jobid, "--json"))
+        return report
+
+
+def usage(report: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return the line of the first node's utilisation table."""
+    lines = [line for line in report["nodes"][0]["usage"] if line["what"] == what]
+    assert len(lines) == 1, f"{what}: {lines}"
+    found: dict[str, Any] = lines[0]
+    return found

@@ -1,0 +1,59 @@
+#!/bin/bash
+# Runs inside the machine of tests/machine.sh: the agent's life under systemd. Prints `name value`
+# lines, which test_systemd.py checks.
+set -eu
+unit=rooflight-agent
+tell() { echo "$1 $2"; }
+shown() { systemctl show "$unit" --property="$1" --value; }
+wait_until() {  # SECONDS COMMAND... : true as soon as the command is
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.2
+  done
+}
+restarted() { [ "$(shown NRestarts)" -ge 1 ] && systemctl is-active --quiet "$unit"; }
+
+systemd-sysusers
+systemctl enable --quiet "$unit"
+tell verify "$(systemd-analyze verify "/etc/systemd/system/$unit.service" 2>&1 | grep -cF "$unit")"
+tell exposure "$(systemd-analyze security --no-pager "$unit" | grep -oE '[0-9.]+ [A-Z]+' | tail -n 1)"
+
+systemctl start "$unit" || true
+tell started "$(systemctl is-active "$unit" || true)"
+pid=$(shown MainPID)
+tell user "$(stat --format=%U "/proc/$pid" 2>/dev/null || true)"
+tell no_new_privileges "$(awk '/^NoNewPrivs/ {print $2}' "/proc/$pid/status" 2>/dev/null || true)"
+tell capabilities "$(awk '/^CapEff/ {print $2}' "/proc/$pid/status" 2>/dev/null || true)"
+tell state_directory "$(stat --format='%U:%a' /var/lib/rooflight || true)"
+tell socket "$(stat --format=%F /run/rooflight/agent.sock || true)"
+
+before=$(date +%s%N)
+systemctl stop "$unit" || true
+tell stop_milliseconds "$((($(date +%s%N) - before) / 1000000))"
+tell stop_result "$(shown Result)"
+tell stop_code "$(shown ExecMainCode):$(shown ExecMainStatus)"
+
+systemctl start "$unit" || true
+hung=$(shown MainPID)
+systemctl kill --kill-whom=main --signal=STOP "$unit" || true
+wait_until 40 restarted || true
+tell after_hang "$(systemctl is-active "$unit" || true)"
+tell hung_process "$([ -e "/proc/$hung" ] || echo gone)"
+tell watchdog_lines "$(journalctl --unit="$unit" --output=cat | grep -c 'Watchdog timeout')"
+systemctl stop "$unit" || true
+
+systemctl reset-failed "$unit" || true
+mkdir -p /run/wrong
+echo 'intervall_seconds = 10' >/run/wrong/rooflight.toml
+mount --bind /run/wrong/rooflight.toml /etc/rooflight/rooflight.toml
+systemctl start "$unit" 2>/dev/null || true
+sleep 2
+tell wrong_config "$(systemctl is-active "$unit" || true)"
+tell wrong_config_status "$(shown ExecMainStatus)"
+tell wrong_config_restarts "$(shown NRestarts)"
+tell wrong_config_lines "$(journalctl --unit="$unit" --output=cat | grep -c intervall_seconds)"
+
+echo "--- journal"
+journalctl --unit="$unit" --output=short-precise --no-pager | tail -n 40

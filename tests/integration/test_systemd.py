@@ -1,0 +1,113 @@
+"""The agent's unit under a real systemd: it starts, stops, and is restarted when it hangs."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+MACHINE = REPOSITORY / "tests" / "machine.sh"
+CACHE = Path(os.environ.get("ROOFLIGHT_CACHE", REPOSITORY / ".cache" / "machine"))
+UNITS = REPOSITORY / "deploy" / "systemd"
+
+# the root's own Python, with the dependencies fetched for it and the packages of this repository
+LAUNCHER = """\
+#!/usr/bin/python3
+import sys
+
+sys.path[:0] = ["/opt/rooflight/source", "/opt/rooflight/site"]
+from agent.cli import main
+
+sys.exit(main())
+"""
+
+# the real one is longer than a test has patience
+IMPATIENT = """\
+[Service]
+WatchdogSec=10
+RestartSec=1
+"""
+
+pytestmark = [
+    pytest.mark.systemd,
+    pytest.mark.timeout(400),  # the first run makes the machine
+    pytest.mark.skipif(os.geteuid() != 0, reason="a machine with systemd needs root"),
+    pytest.mark.skipif(shutil.which("systemd-nspawn") is None, reason="no systemd-nspawn"),
+    pytest.mark.skipif(shutil.which("debootstrap") is None, reason="no debootstrap"),
+]
+
+
+@pytest.fixture(scope="module")
+def journal_and_facts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Mapping[str, str]]:
+    """Return the unit's journal, and what the story said: value by name."""
+    subprocess.run([MACHINE, "build"], check=True, timeout=300)
+    folder = tmp_path_factory.mktemp("machine")
+    launcher, impatient = folder / "rooflight", folder / "impatient.conf"
+    launcher.write_text(LAUNCHER)
+    launcher.chmod(0o755)
+    impatient.write_text(IMPATIENT)
+    placed = {
+        REPOSITORY: "/opt/rooflight/source",
+        CACHE / "site": "/opt/rooflight/site",
+        launcher: "/opt/rooflight/bin/rooflight",
+        UNITS / "rooflight-agent.service": "/etc/systemd/system/rooflight-agent.service",
+        impatient: "/etc/systemd/system/rooflight-agent.service.d/impatient.conf",
+        UNITS / "rooflight.sysusers": "/etc/sysusers.d/rooflight.conf",
+        UNITS / "rooflight.toml": "/etc/rooflight/rooflight.toml",
+    }
+    binds = [f"{source}:{target}" for source, target in placed.items()]
+    story = Path(__file__).with_name("systemd_story.sh")
+    told = subprocess.run(
+        [MACHINE, "nspawn", story, *binds], capture_output=True, text=True, timeout=150
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    lines, _, journal = told.stdout.partition("--- journal\n")
+    facts = dict(line.split(" ", 1) for line in lines.splitlines() if " " in line)
+    return journal, facts
+
+
+@pytest.fixture
+def facts(journal_and_facts: tuple[str, Mapping[str, str]]) -> Mapping[str, str]:
+    """Return what the story said; a failing test shows the journal."""
+    journal, facts = journal_and_facts
+    print(journal)
+    return facts
+
+
+def test_systemd_finds_no_fault_with_the_unit(facts: Mapping[str, str]) -> None:
+    assert facts["verify"] == "0"
+    assert float(facts["exposure"].split()[0]) < 4.0  # "OK" ends at 4.9; 9.6 is a unit without any
+
+
+def test_ready_is_told_and_the_agent_is_active(facts: Mapping[str, str]) -> None:
+    assert facts["started"] == "active"
+    assert facts["socket"] == "socket"
+
+
+def test_the_agent_has_no_privileges(facts: Mapping[str, str]) -> None:
+    assert facts["user"] == "rooflight"
+    assert facts["no_new_privileges"] == "1"
+    assert int(facts["capabilities"], 16) == 0
+    assert facts["state_directory"] == "rooflight:750"
+
+
+def test_sigterm_stops_it_cleanly_within_ten_seconds(facts: Mapping[str, str]) -> None:
+    assert int(facts["stop_milliseconds"]) < 10_000
+    assert facts["stop_result"] == "success"
+    assert facts["stop_code"] == "1:0"  # CLD_EXITED with status 0, not CLD_KILLED
+
+
+def test_a_hung_agent_is_restarted_and_the_journal_says_why(facts: Mapping[str, str]) -> None:
+    assert facts["after_hang"] == "active"
+    assert facts["hung_process"] == "gone"
+    assert int(facts["watchdog_lines"]) >= 1
+
+
+def test_a_wrong_configuration_is_said_once_and_not_retried(facts: Mapping[str, str]) -> None:
+    assert facts["wrong_config"] == "failed"
+    assert facts["wrong_config_status"] == "2"
+    assert facts["wrong_config_restarts"] == "0"
+    assert int(facts["wrong_config_lines"]) == 1

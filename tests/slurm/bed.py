@@ -1,0 +1,150 @@
+"""A real Slurm on this machine, made by bed.sh, and jobs on it."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tests.integration.commands import BIN
+from tests.integration.services import Missing
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPT = Path(__file__).with_name("bed.sh")
+FOLDER = Path("/run/rooflight-bed")
+PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "srun")
+ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+PATIENCE = 60.0
+
+# what the site's prolog and epilog are on the bed: ours, with the time that it took
+HOOK = """\
+#!/bin/bash
+export ROOFLIGHT_HOOK_CONF={folder}/settings
+begun=${{EPOCHREALTIME/./}}
+{script}
+echo "{name} $SLURM_JOB_ID $? $((${{EPOCHREALTIME/./}} - begun))" >>{folder}/times
+"""
+
+
+@dataclass(frozen=True)
+class HookTime:
+    """One call of a hook, as Slurm made it."""
+
+    name: str
+    jobid: str
+    exit_code: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Bed:
+    """The cluster `bed`: nodes bed1 to bed4 of 2 CPUs and 4 GPU device files each."""
+
+    folder: Path
+
+    @property
+    def hooks(self) -> Path:
+        return self.folder / "hooks"
+
+    @property
+    def results(self) -> Path:
+        """Where jobs may write."""
+        return self.folder / "results"
+
+    def variables(self) -> dict[str, str]:
+        return {**ENVIRONMENT, "SLURM_CONF": str(self.folder / "etc" / "slurm.conf")}
+
+    def run(self, *command: str, user: str | None = None) -> str:
+        done = subprocess.run(
+            command,
+            env=self.variables(),
+            cwd="/",
+            user=user,
+            group="nogroup" if user else None,
+            extra_groups=[] if user else None,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def submit(self, *options: str, command: str, user: str = "nobody") -> str:
+        """Submit a batch job of one shell command, and return its id."""
+        words = ("sbatch", "--parsable", "--output=/dev/null", *options, f"--wrap={command}")
+        return self.run(*words, user=user)
+
+    def state(self, jobid: str) -> str:
+        return self.run("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={jobid}")
+
+    def wait_for_state(self, jobid: str, *states: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self.state(jobid) not in states:
+            assert time.monotonic() < deadline, f"job {jobid} is {self.state(jobid)}"
+            time.sleep(0.05)
+
+    def wait(self, jobid: str) -> None:
+        """Wait for the end of a job, its epilogs included."""
+        self.wait_for_state(jobid, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+
+    def elapsed_seconds(self, jobid: str) -> float:
+        """Return what Slurm says; it counts whole seconds."""
+        asked = ("squeue", "--noheader", "--states=all", "--format=%S %e", f"--jobs={jobid}")
+        start, end = (datetime.fromisoformat(word) for word in self.run(*asked).split())
+        return (end - start).total_seconds()
+
+    def node_states(self) -> set[str]:
+        return set(self.run("sinfo", "--noheader", "--Node", "--format=%T").split())
+
+    def settings(self, text: str) -> None:
+        """Write the hooks' settings, below where this checkout has its programs."""
+        common = (
+            f"export ROOFLIGHT_HOME={BIN.parent} ROOFLIGHT_HOOK={REPOSITORY}/agent/slurm/hook.py\n"
+        )
+        (self.hooks / "settings").write_text(common + text)
+
+    def hook_times(self, jobid: str) -> list[HookTime]:
+        lines = [line.split() for line in (self.hooks / "times").read_text().splitlines()]
+        return [
+            HookTime(name, job, int(code), int(microseconds) / 1e6)
+            for name, job, code, microseconds in lines
+            if job == jobid
+        ]
+
+
+@contextmanager
+def bed(folder: Path = FOLDER) -> Iterator[Bed]:
+    """Give the running cluster; nothing of it is left afterwards.
+
+    Raises:
+        Missing: a program of Slurm is not here, or this is not root.
+
+    """
+    if os.geteuid() != 0:
+        raise Missing("Slurm's daemons need root")
+    for program in PROGRAMS:
+        if shutil.which(program, path=ENVIRONMENT["PATH"]) is None:
+            raise Missing(f"{program} is not installed")
+    cluster = Bed(folder)
+    hooks = {f"{name.upper()}": _hook(cluster.hooks, name) for name in ("prolog", "epilog")}
+    cluster.results.mkdir()
+    cluster.results.chmod(0o1777)
+    environment = {**ENVIRONMENT, **hooks, "BED": str(folder)}
+    subprocess.run([SCRIPT, "up"], env=environment, check=True, timeout=120)
+    try:
+        yield cluster
+    finally:
+        subprocess.run([SCRIPT, "down"], env=environment, check=True, timeout=120)
+
+
+def _hook(folder: Path, name: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    hook = folder / name
+    script = REPOSITORY / "deploy" / "slurm" / f"{name}.sh"
+    hook.write_text(HOOK.format(folder=folder, script=script, name=name))
+    hook.chmod(0o755)
+    return str(hook)

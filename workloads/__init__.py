@@ -1,0 +1,1 @@
+"""What the node can do: reference phases, ceilings, labels."""
