@@ -26,6 +26,9 @@ from workloads.roofline import Ceilings
 MIB = 1 << 20
 WARMUP = 2
 FEWEST_REPEATS = 3
+ARRAYS = 3
+"""Arrays that the memory kernels read and write."""
+
 PATIENCE = 1.0
 """Seconds for one kernel, after which the fewest repeats must do: fp16 is slow on most CPUs."""
 
@@ -107,7 +110,7 @@ def measure_matmul(device: torch.device, dtype: str, sweep: Sweep) -> Ceiling:
 def measure_memory(device: torch.device, sweep: Sweep) -> list[Ceiling]:
     """Measure b = a, c = a + 0.4 b, b = b + 0.4 a, and the sum of a, with fp32 arrays."""
     length = sweep.array_bytes // 4
-    first, second, third = (torch.full((length,), 0.1, device=device) for _ in range(3))
+    first, second, third = (torch.full((length,), 0.1, device=device) for _ in range(ARRAYS))
     kernels: dict[str, tuple[int, Callable[[], object]]] = {
         "copy": (2, lambda: second.copy_(first)),
         "triad": (3, lambda: torch.add(first, second, alpha=0.4, out=third)),
@@ -119,6 +122,11 @@ def measure_memory(device: torch.device, sweep: Sweep) -> list[Ceiling]:
         median_rate(kind, "fp32", weight * 4 * length, size, timed(kernel, device, sweep.repeats))
         for kind, (weight, kernel) in kernels.items()
     ]
+
+
+def held_bytes(sweep: Sweep) -> int:
+    """Return the device memory that measuring holds while a workload's weights stay there."""
+    return ARRAYS * sweep.array_bytes
 
 
 def best_of(rounds: Sequence[Iterable[Ceiling]]) -> list[Ceiling]:

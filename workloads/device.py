@@ -10,6 +10,7 @@ import torch
 
 from probes.parsing import read_text
 from probes.roots import Roots
+from workloads.hostmemory import available_host_bytes
 from workloads.setting import SettingError
 
 AMPERE = (8, 0)
@@ -135,16 +136,10 @@ def parse_cache_size(text: str) -> int:
 
 
 def available_bytes(device: torch.device, roots: Roots) -> int | None:
-    """Return free memory of the device: the driver's word, or MemAvailable of /proc/meminfo."""
+    """Return free memory of the device: the driver's word, or what this process can still have."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return parse_available(_read(roots.proc / "meminfo"))
-
-
-def parse_available(meminfo: str) -> int | None:
-    """Return bytes of MemAvailable; None where it is missing."""
-    found = re.search(r"^MemAvailable:\s+(\d{1,15}) kB$", meminfo, re.MULTILINE | re.ASCII)
-    return int(found[1]) * 1024 if found else None
+    return available_host_bytes(roots)
 
 
 def _read(path: Path) -> str:

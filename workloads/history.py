@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from workloads.ceilings import Ceiling
 
 TOLERANCE = 0.10
+MOST_SPREAD = 0.5
+"""However much the repeats differ, half of what is expected is too little."""
+
 FEWEST_PEERS = 2
 """Of one peer nobody knows whether it or this device is the odd one."""
 
@@ -44,6 +47,7 @@ class Reading:
         dtype: number format.
         per_second: FLOP/s or bytes/s.
         at: seconds since 1970.
+        spread: (longest - shortest) / median of the repeats that gave it.
 
     """
 
@@ -55,6 +59,7 @@ class Reading:
     dtype: str
     per_second: float
     at: float
+    spread: float = 0.0
 
     @property
     def is_number(self) -> bool:
@@ -92,6 +97,13 @@ class Comparison:
         """Reached share of what is expected."""
         return self.reading.per_second / self.expected
 
+    def is_short(self, tolerance: float) -> bool:
+        """Tell whether more is missing than `tolerance` and than the reading's own spread.
+
+        A disk or a shared machine whose repeats differ by 30 % says nothing about 10 %.
+        """
+        return self.ratio < 1.0 - max(tolerance, min(self.reading.spread, MOST_SPREAD))
+
     def __str__(self) -> str:
         reading, of = self.reading, unit(self.reading.kind)
         return (
@@ -103,7 +115,7 @@ class Comparison:
 def readings(ceilings: "Iterable[Ceiling]", place: Place) -> list[Reading]:
     """Return measured ceilings with where and when they were measured."""
     where = (place.host, place.device, place.model, place.driver)
-    return [Reading(*where, c.kind, c.dtype, c.per_second, place.at) for c in ceilings]
+    return [Reading(*where, c.kind, c.dtype, c.per_second, place.at, c.spread) for c in ceilings]
 
 
 def append(path: Path, new: Iterable[Reading]) -> None:
@@ -159,7 +171,7 @@ def check(
     current: Iterable[Reading], past: Sequence[Reading], tolerance: float = TOLERANCE
 ) -> list[Comparison]:
     """Return the comparisons in which a device is more than `tolerance` below what is expected."""
-    return [found for found in compare(current, past) if found.ratio < 1.0 - tolerance]
+    return [found for found in compare(current, past) if found.is_short(tolerance)]
 
 
 def compare(current: Iterable[Reading], past: Sequence[Reading]) -> list[Comparison]:

@@ -42,7 +42,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
+class Axis:
     """A logarithmic scale of `cells` cells from 10**low to 10**high."""
 
     low: float
@@ -85,7 +85,7 @@ def draw(
     under = [point for point in points if _drawable(point.intensity, point.flops_per_second)]
     if not over:
         return ""
-    across, up = _axes(over, under, width - MARGIN, height - 2)
+    across, up = axes(over, under, width - MARGIN, height - 2)
     cells = {cell: mark for roof in over for cell, mark in _roof_cells(roof, across, up)}
     cells |= _point_cells(under, across, up)
     rows = [_row(row, cells, across, up) for row in reversed(range(up.cells))]
@@ -97,9 +97,9 @@ def _drawable(*values: float) -> bool:
     return all(math.isfinite(value) and value > 0 for value in values)
 
 
-def _axes(
+def axes(
     roofs: Sequence[Roof], points: Sequence[Point], columns: int, rows: int
-) -> tuple[_Axis, _Axis]:
+) -> tuple[Axis, Axis]:
     """Return scales that hold every ridge and point, with a little flat roof to the right."""
     intensities = [math.log10(roof.ridge) for roof in roofs]
     intensities += [math.log10(point.intensity) for point in points]
@@ -108,10 +108,10 @@ def _axes(
     heights = [math.log10(roof.flops_per_second) for roof in roofs]
     heights += [math.log10(point.flops_per_second) for point in points]
     heights += [math.log10(roof.over(10**left)) for roof in roofs]
-    return _Axis(left, right, columns), _Axis(min(heights) - 0.1, max(heights) + 0.1, rows)
+    return Axis(left, right, columns), Axis(min(heights) - 0.1, max(heights) + 0.1, rows)
 
 
-def _roof_cells(roof: Roof, across: _Axis, up: _Axis) -> Iterator[tuple[tuple[int, int], str]]:
+def _roof_cells(roof: Roof, across: Axis, up: Axis) -> Iterator[tuple[tuple[int, int], str]]:
     """Yield cells of the slope and of the flat roof, which ends in its name."""
     name = f" {roof.name}"
     for column in range(across.cells):
@@ -121,7 +121,7 @@ def _roof_cells(roof: Roof, across: _Axis, up: _Axis) -> Iterator[tuple[tuple[in
         yield (up.cell(roof.over(intensity)), column), "/" if intensity < roof.ridge else flat
 
 
-def _point_cells(points: Sequence[Point], across: _Axis, up: _Axis) -> dict[tuple[int, int], str]:
+def _point_cells(points: Sequence[Point], across: Axis, up: Axis) -> dict[tuple[int, int], str]:
     cells: dict[tuple[int, int], str] = {}
     for letter, point in zip(_letters(), points, strict=False):
         row, column = up.cell(point.flops_per_second), across.cell(point.intensity)
@@ -137,14 +137,14 @@ def _letters() -> Iterator[str]:
         yield "*"
 
 
-def _row(row: int, cells: Mapping[tuple[int, int], str], across: _Axis, up: _Axis) -> str:
+def _row(row: int, cells: Mapping[tuple[int, int], str], across: Axis, up: Axis) -> str:
     labels = [scaled(mark, "FLOP/s") for mark in up.marks() if up.cell(mark) == row]
     label = next((text for text in labels if len(text) <= MARGIN - 2), "")
     line = "".join(cells.get((row, column), " ") for column in range(across.cells))
     return f"{label:>{MARGIN - 2}} |{line}".rstrip()
 
 
-def _scale(across: _Axis) -> list[str]:
+def _scale(across: Axis) -> list[str]:
     """Return the line below the plot, and the numbers below that."""
     line, numbers = ["-"] * across.cells, [" "] * across.cells
     for mark in across.marks():

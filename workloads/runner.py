@@ -22,6 +22,7 @@ from workloads.device import (
 )
 from workloads.diskceiling import MOST_BYTES, measure_disk
 from workloads.finetuning import run_finetune
+from workloads.hostmemory import available_host_bytes
 from workloads.linkceiling import measure_link
 from workloads.memory import required_bytes, required_host_bytes
 from workloads.phase import Phase, Recorder
@@ -240,16 +241,19 @@ class Runner:
     def _check_memory(self, names: Iterable[str]) -> None:
         """Refuse what does not fit, before any work."""
         available = available_bytes(self._device, self._roots)
+        ceilings = measuring.held_bytes(self._sweep)
         for name in names:
             needed = required_bytes(name, self._setting)
-            if available is not None and needed.total * self._memory_share > available:
-                there = scaled(available, "B")
-                raise SettingError(f"{name} {self._setting.size} needs {needed}; {there} free")
+            total = needed.total * self._memory_share + ceilings
+            if available is not None and total > available:
+                sizes = f"{needed} and {scaled(ceilings, 'B')} to measure the ceilings"
+                there = f"{scaled(available, 'B')} free"
+                raise SettingError(f"{name} {self._setting.size} needs {sizes}; {there}")
             self._check_host_memory(name)
 
     def _check_host_memory(self, name: str) -> None:
         """Refuse weights that are to stay in the host's memory and do not fit there."""
-        available = available_bytes(torch.device("cpu"), self._roots)
+        available = available_host_bytes(self._roots)
         needed = required_host_bytes(name, self._setting)
         if available is not None and needed > available:
             sizes = f"{scaled(needed, 'B')} of host memory; {scaled(available, 'B')} free"

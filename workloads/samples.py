@@ -73,8 +73,9 @@ def ceiling_sample(ceiling: Ceiling, device: str, model: str) -> Sample:
         "spread_ratio": ceiling.spread,
         "threads_total": ceiling.threads,
     }
-    where = tags(device=device, kind=ceiling.kind, dtype=ceiling.dtype)
-    texts = {"method": ceiling.method, "model": model}
+    # the model is a tag, so that a store can hold a device against the others of its kind
+    where = tags(device=device, kind=ceiling.kind, dtype=ceiling.dtype, model=model)
+    texts = {"method": ceiling.method}
     return Sample("ceiling", where, _present(numbers) | texts)
 
 

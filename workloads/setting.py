@@ -58,8 +58,8 @@ class Setting:
     device: str = "cpu"
     dtype: str = "fp32"
     batch: int = 1
-    prompt: int = 256
-    steps: int = 3
+    prompt: int = 512
+    steps: int = 4
     attention: str = "sdpa"
     cache: str = "contiguous"
     placement: str = "device"
@@ -115,7 +115,7 @@ OUTLINES: Mapping[str, Outline] = {
 
 def default_prompt(device: str) -> int:
     """Return enough tokens to clear the device's ridge, few enough for a demonstration."""
-    return 2048 if device.startswith("cuda") else 256
+    return 2048 if device.startswith("cuda") else 512
 
 
 class SettingError(ValueError):

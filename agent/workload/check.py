@@ -35,7 +35,7 @@ class Standing:
 
     def shortfalls(self, tolerance: float) -> list[Comparison]:
         """Return the comparisons in which the device is further below than the tolerance."""
-        return [found for found in self.comparisons if found.ratio < 1.0 - tolerance]
+        return [found for found in self.comparisons if found.is_short(tolerance)]
 
 
 def history_file(config: Config) -> Path:

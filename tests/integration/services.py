@@ -48,7 +48,12 @@ class Service:
             time.sleep(0.05)
 
     def pause(self) -> None:
+        """Stop the server, and wait until each of its threads has stopped: a signal takes a moment."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._stopped():
+            assert time.monotonic() < deadline, f"{self._command[0]} does not stop"
+            time.sleep(0.001)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
@@ -84,6 +89,11 @@ class Service:
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None, "the service was never started"
         self._process.send_signal(number)
+
+    def _stopped(self) -> bool:
+        assert self._process is not None
+        stats = Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats)
 
     def _wait(self) -> None:
         assert self._process is not None

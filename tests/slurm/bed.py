@@ -1,5 +1,6 @@
 """A real Slurm on this machine, made by bed.sh, and jobs on it."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ SCRIPT = Path(__file__).with_name("bed.sh")
 FOLDER = Path("/run/rooflight-bed")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "srun")
 ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 # what the site's prolog and epilog are on the bed: ours, with the time that it took
 HOOK = """\
@@ -129,6 +130,12 @@ def bed(folder: Path = FOLDER) -> Iterator[Bed]:
     for program in PROGRAMS:
         if shutil.which(program, path=ENVIRONMENT["PATH"]) is None:
             raise Missing(f"{program} is not installed")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # its ports and control groups are there once
+        yield from _brought_up(folder)
+
+
+def _brought_up(folder: Path) -> Iterator[Bed]:
     cluster = Bed(folder)
     hooks = {f"{name.upper()}": _hook(cluster.hooks, name) for name in ("prolog", "epilog")}
     cluster.results.mkdir()

@@ -58,6 +58,16 @@ def test_a_device_is_held_against_its_own_best_which_names_its_day_and_driver() 
     assert "datasheet" in compare([other_card], past)[0].reference
 
 
+def test_repeats_that_differ_widely_say_nothing_about_a_little_less() -> None:
+    past = [reading("a", 100, days_ago=1)]
+    (noisy,) = compare([reading("a", 75, spread=0.3)], past)
+    assert not noisy.is_short(0.1)
+    assert noisy.is_short(0.1) == bool(check([noisy.reading], past))
+    assert check([reading("a", 69, spread=0.3)], past)
+    assert check([reading("a", 75, spread=0.2)], past)
+    assert check([reading("a", 49, spread=9.0)], past)
+
+
 def test_one_peer_is_too_few() -> None:
     (comparison,) = compare([reading("a", 240)], [reading("b", 900, days_ago=1)])
     assert comparison.reference == "87% of the datasheet's peak (A100 SXM 80 GB)"
