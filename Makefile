@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both set up what they need; `make help` lists more.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench faults bundle audit lint format clean
 .DELETE_ON_ERROR:
 
 bin := .venv/bin
@@ -20,6 +20,17 @@ test: .venv/.developer ## lint, then every test that can run here (as root on De
 bench: .venv/.developer ## measure the budgets of the agent, beside what else is installed
 	@deploy/bootstrap.sh services
 	$(bin)/python -m tests.benchmarks.overhead
+
+faults: .venv/.developer ## an hour of ticks while everything goes wrong: all stored or counted (SEED= TICKS=)
+	@deploy/bootstrap.sh services
+	$(bin)/python -m tests.faults $(SEED:%=--seed %) $(TICKS:%=--ticks %)
+
+bundle: .venv/.installed ## one file in dist/ that installs the agent on nodes without internet
+	@deploy/bundle/make.sh dist
+
+audit: .venv/.installed ## ask the package index for known holes in what is installed (needs internet)
+	@test -x .cache/audit/bin/pip-audit || { python3 -m venv .cache/audit && .cache/audit/bin/python -m pip install -qq pip-audit; }
+	.cache/audit/bin/pip-audit --path "$$($(bin)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 lint: .venv/.developer ## ruff, mypy, shellcheck
 	$(bin)/ruff check

@@ -11,10 +11,15 @@ import click
 
 from agent.client import ask
 from agent.config import Config
-from agent.daemon import runners
+from agent.daemon import gpu_order, runners
+from agent.gpus import host_name
+from agent.jobdisk import limits
+from agent.loop import seen_gpus
 from agent.messages import Ping
 from agent.plausible import plausible
 from agent.runner import Runner
+from agent.slurm.discovery import folders_of_jobs
+from agent.slurm.gres import units
 from agent.stores.opening import open_store
 from agent.stores.settings import SettingsError
 from agent.stores.store import Select, StoreRefused, StoreUnreachable
@@ -42,6 +47,7 @@ def check_node(config: Config) -> bool:
     """
     lines = [
         *_probe_lines(config),
+        *_job_disk_lines(config),
         _store_line(config),
         _state_line(config.state_directory()),
         _clock_line(time.time()),
@@ -64,6 +70,8 @@ def _probe_lines(config: Config) -> Iterator[Line]:
         yield _probe_line(each, found[each.health.name])
         for limit in each.limits():
             yield Line("", "", limit)
+    yield from _gpu_order_lines(config, probes)
+    for each in probes:
         each.close()
     for name in config.probes.disabled:
         yield Line("off", name, "disabled in the configuration")
@@ -94,6 +102,30 @@ def _probe_line(each: Runner, counts: tuple[int, int, int]) -> Line:
     if bad:
         words += f"; {bad} implausible values left out"
     return Line("on", name, words)
+
+
+def _gpu_order_lines(config: Config, probes: Sequence[Runner]) -> Iterator[Line]:
+    """Yield which GPU Slurm means by which number, where that is not NVML's."""
+    seen = seen_gpus(probes)
+    try:
+        indices = gpu_order(config, Roots()).indices(config.slurm.node or host_name(), seen)
+    except ValueError as error:
+        yield Line("bad", "gpu order", f"{error}; NVML's is taken")
+        return
+    if indices != units(seen):
+        named = [index or "none that NVML shows" for index in indices]
+        words = ", ".join(f"{position} is {index}" for position, index in enumerate(named))
+        yield Line("on", "gpu order", f"Slurm's GPU {words}")
+
+
+def _job_disk_lines(config: Config) -> Iterator[Line]:
+    """Yield which folders count as a job's own; nothing where no Slurm runs."""
+    patterns = config.slurm.job_tempdisk
+    if patterns or folders_of_jobs(Roots(), config.slurm.node):
+        words = "what job_container/tmpfs mounts for it"
+        yield Line("on", "job disk", ", ".join([*patterns, words]))
+        for limit in limits(Roots()):
+            yield Line("", "", limit)
 
 
 def _store_line(config: Config) -> Line:

@@ -1,5 +1,6 @@
 """The command line `rooflight`. What a command needs is imported when it runs."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -7,21 +8,29 @@ import click
 
 from agent.command import NOT_FOUND, UNREACHABLE, Config, Fault, with_config
 
+LAZY = {
+    "dashboards": "agent.dashboards.cli:dashboards",
+    "deploy": "agent.deploy_command:deploy",
+    "top": "agent.top.cli:top",
+    "workload": "agent.workload.cli:workload",
+}
+"""Where the commands are that are imported only when they are asked for."""
+
 
 class LazyGroup(click.Group):
-    """A group whose `workload` sub-commands are imported only when they are asked for."""
+    """A group with commands of modules that are imported only when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        return sorted([*super().list_commands(ctx), "workload"])
+        return sorted([*super().list_commands(ctx), *LAZY])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of this name."""
-        if cmd_name != "workload":
+        if cmd_name not in LAZY:
             return super().get_command(ctx, cmd_name)
-        from agent.workload.cli import workload
-
-        return workload
+        module, _, name = LAZY[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -107,6 +116,29 @@ def check(config: Config) -> None:
         sys.exit(UNREACHABLE)
 
 
+@main.command()
+@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option(
+    "--idle",
+    "idle_seconds",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="End when nobody has asked for so long; systemd starts it again.",
+)
+def reader(config_file: Path | None, idle_seconds: float) -> None:
+    """Read the store for users without a credential: each sees what is theirs to see."""
+    import logging
+
+    from agent.command import one_line_errors
+    from agent.reader import run_reader
+
+    logging.basicConfig(format="rooflight: %(message)s", level=logging.INFO)
+    with one_line_errors(debug=False):
+        run_reader(config_file, idle_seconds)
+
+
 @main.group()
 def store() -> None:
     """Set up the place where points live."""
@@ -171,6 +203,20 @@ def job_end(config: Config, jobid: str, exit_code: int) -> None:
     from agent.messages import JobEnd
 
     _tell(config, JobEnd(jobid, exit_code))
+
+
+@job.command("comment")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@with_config
+def job_comment(config: Config, folder: Path) -> None:
+    """Write what ended jobs did into Slurm's AdminComment: for EpilogSlurmctld.
+
+    FOLDER holds a file for each of them; this ends when all are done with.
+    """
+    from agent.inspect.commenter import run_commenter
+    from agent.stores.opening import open_for_reading
+
+    run_commenter(open_for_reading(config), config, folder)
 
 
 def _tell(config: Config, message: object) -> None:

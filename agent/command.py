@@ -37,10 +37,15 @@ def with_config(command: Command) -> Command:
         logging.basicConfig(format="rooflight: %(message)s", level=logging.INFO)
         with one_line_errors(debug=debug):
             config = load(config_file).config
-            chosen = msgspec.structs.replace(config, store=store) if store else config
-            return command(chosen, **options)
+            return command(_chosen(config, store) if store else config, **options)
 
     return wrapper
+
+
+def _chosen(config: Config, store: str) -> Config:
+    """Return the configuration with a store that is read as it is, and not through the reader."""
+    inspect = msgspec.structs.replace(config.inspect, reader="")
+    return msgspec.structs.replace(config, store=store, inspect=inspect)
 
 
 class one_line_errors:
@@ -62,7 +67,7 @@ class one_line_errors:
 
 def exit_code(error: BaseException) -> int | None:
     """Return the exit code of an error that a person can mend, None for a defect of ours."""
-    from agent.spool import SpoolLocked
+    from agent.segments import SpoolUnusable
     from agent.stores.settings import SettingsError
     from agent.stores.store import StoreRefused, StoreUnreachable
 
@@ -70,7 +75,7 @@ def exit_code(error: BaseException) -> int | None:
         return error.code
     if isinstance(error, StoreUnreachable | StoreRefused):
         return UNREACHABLE
-    return USAGE if isinstance(error, ConfigError | SettingsError | SpoolLocked) else None
+    return USAGE if isinstance(error, ConfigError | SettingsError | SpoolUnusable) else None
 
 
 __all__ = ["Config", "Fault", "one_line_errors", "with_config"]

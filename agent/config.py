@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from agent.stores.settings import InfluxSettings
+from agent.stores.settings import InfluxSettings, read_secret
 
 SYSTEM_FILE = Path("/etc/rooflight/rooflight.toml")
 ENVIRONMENT = "ROOFLIGHT_CONFIG"
@@ -64,15 +64,27 @@ class ProbesSection(Section, frozen=True, kw_only=True):
     dcgm_url: Annotated[str, msgspec.Meta(pattern="^(https?://.*)?$")] = ""
 
 
+JobFolderPattern = Annotated[
+    str, msgspec.Meta(pattern="^/([^%]|%[juUn])*%j([^%]|%[juUn])*$", max_length=1000)
+]
+
+
 class SlurmSection(Section, frozen=True, kw_only=True):
     """What the agent cannot find out of Slurm by itself.
 
     Attributes:
         node: this node's name in Slurm, on a machine that plays several; otherwise not needed.
+        gres_conf: the file that lists this node's GPUs in Slurm's order, if it is not
+            /etc/slurm/gres.conf.
+        job_tempdisk: folders on this node's disks that are a job's own, such as /tmp/slurm.%j or
+            /local/%u/%j: %j is the job's id, %u its user's name, %U its user's id, %n the node's
+            name. Those of job_container/tmpfs are found without.
 
     """
 
     node: str = ""
+    gres_conf: str = ""
+    job_tempdisk: tuple[JobFolderPattern, ...] = ()
 
 
 class LocalSection(Section, frozen=True, kw_only=True):
@@ -83,9 +95,40 @@ class LocalSection(Section, frozen=True, kw_only=True):
 
 
 class GrafanaSection(Section, frozen=True, kw_only=True):
-    """Where the dashboards are, for the links that jobinspect prints."""
+    """Where the dashboards are: for the links that jobinspect prints, and to publish them.
+
+    Attributes:
+        url: address of Grafana.
+        token_file: file of mode 0600 or 0640 with a service account's token; else
+            $ROOFLIGHT_GRAFANA_TOKEN. Only `rooflight dashboards publish` reads it.
+
+    """
 
     url: str = ""
+    token_file: str = ""
+
+    def token(self) -> str:
+        """Return the token, or nothing.
+
+        Raises:
+            SettingsError: see `read_secret`.
+
+        """
+        return read_secret(self.token_file, "ROOFLIGHT_GRAFANA_TOKEN")
+
+
+class InspectSection(Section, frozen=True, kw_only=True):
+    """How `jobinspect` reads, and who sees all jobs.
+
+    Attributes:
+        reader: socket of rooflight-reader, for users without a credential of the store's; empty
+            to read the store itself.
+        staff_group: Unix group whose members see everybody's jobs; empty for none.
+
+    """
+
+    reader: str = ""
+    staff_group: str = ""
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -100,6 +143,7 @@ class Config(Section, frozen=True, kw_only=True):
     local: LocalSection = msgspec.field(default_factory=LocalSection)
     influx: InfluxSettings = msgspec.field(default_factory=InfluxSettings)
     grafana: GrafanaSection = msgspec.field(default_factory=GrafanaSection)
+    inspect: InspectSection = msgspec.field(default_factory=InspectSection)
 
     def host_name(self) -> str:
         """Return the host tag: as configured, or this machine's name without its domain."""
@@ -149,6 +193,9 @@ PATH_KEYS = frozenset(
         "influx.password_file",
         "influx.token_file",
         "influx.ca_file",
+        "grafana.token_file",
+        "inspect.reader",
+        "slurm.gres_conf",
     }
 )
 
@@ -252,12 +299,14 @@ def _put(table: dict[str, Any], key: Sequence[str], value: object) -> None:
     table[key[-1]] = value
 
 
-def lines(loaded: Loaded, *, with_origin: bool) -> list[str]:
-    """Return `key = value` for every key in force, with its file if asked."""
+def lines(loaded: Loaded, *, with_origin: bool = False, only_set: bool = False) -> list[str]:
+    """Return `key = value`, which is TOML, for the keys in force, or for those that a file sets."""
     everything = msgspec.to_builtins(loaded.config)
     shown = []
     for key, value in _leaves(everything):
         dotted = ".".join(key)
+        if only_set and dotted not in loaded.origins:
+            continue
         origin = f"  # {loaded.origins.get(dotted, 'default')}" if with_origin else ""
         shown.append(f"{dotted} = {_toml(value)}{origin}")
     return shown

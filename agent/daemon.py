@@ -1,29 +1,37 @@
 """Put the agent together from its configuration, run it, take it apart again."""
 
 import logging
+import os
 import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from agent.clock import SystemClock
+from agent.clock import Clock, SystemClock
 from agent.config import Config
 from agent.encoder import Encoder
+from agent.gpus import GpuBook
+from agent.jobdisk import JobDisks
 from agent.jobs import JobTable
 from agent.labels import gpuroofs
 from agent.labels.bounds import Labeller
+from agent.labels.cpu import CpuLabeller
+from agent.ledger import Ledger
 from agent.listener import AgentSocket
 from agent.loop import Loop, Pace
 from agent.notify import Notifier
 from agent.runner import Runner, runner
+from agent.segments import SpoolLocked, free_path, leftovers, lock, usable
 from agent.shipper import Shipper
+from agent.slurm.gres import GpuOrder
 from agent.slurm.node import SlurmNode
-from agent.spool import Spool, SpoolLocked
+from agent.spool import Spool
 from agent.stores.opening import open_store
+from agent.vitals import TickTimes, Vitals
 from probes.probe import Context
 from probes.registry import PROBES
 from probes.roots import Roots
@@ -55,6 +63,11 @@ def runners(config: Config, roots: Roots) -> list[Runner]:
     return [runner(kind, context) for kind in PROBES if kind.name not in config.probes.disabled]
 
 
+def gpu_order(config: Config, roots: Roots) -> GpuOrder:
+    """Return Slurm's list of this node's GPUs."""
+    return GpuOrder(Path(config.slurm.gres_conf) if config.slurm.gres_conf else None, roots)
+
+
 @contextmanager
 def daemon(
     config: Config,
@@ -63,18 +76,17 @@ def daemon(
     socket: Path,
     interval: float | None = None,
     roots: Roots | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Daemon]:
     """Give a running agent; on leaving, ship what can be shipped and keep the rest.
 
     Raises:
         SpoolLocked: another agent uses this spool.
+        SpoolUnusable: its folder cannot be made or read.
         SettingsError: the store's settings are wrong.
 
     """
-    store = open_store(config)
-    spool = Spool(spool_directory, limit_bytes=int(config.agent.spool_mebibytes * 2**20))
-    shipper = Shipper(spool, store, flush_seconds=config.agent.flush_seconds)
-    listener = AgentSocket(socket)
+    clock = clock or SystemClock()
     notifier = Notifier()
     pace = Pace(
         interval or config.agent.interval_seconds,
@@ -82,28 +94,35 @@ def daemon(
         config.agent.deadline_seconds,
         beat=(notifier.watchdog_seconds or 3600.0) / 3,
     )
-    loop = _loop(config, pace, roots or Roots(), spool, shipper)
-    # a dead shipper gives no sign of life: systemd then starts both anew
-    loop.beat = lambda: notifier.alive() if shipper.alive else None
-    loop.open()
-    loop.watch(listener, lambda: loop.serve(listener))
-    shipper.start()
-    notifier.ready(f"sampling every {pace.interval:g} s, shipping to {config.store}")
-    try:
+    store = open_store(config)
+    with ExitStack() as stack:  # on leaving, last first, each whatever happens to the others
+        limit_bytes = int(config.agent.spool_mebibytes * 2**20)
+        spool = Spool(spool_directory, limit_bytes, clock=clock)
+        stack.callback(spool.close)
+        shipper = Shipper(spool, store, flush_seconds=config.agent.flush_seconds, clock=clock)
+        listener = AgentSocket(socket)
+        loop = _loop(config, pace, roots or Roots(), spool, shipper, clock)
+        # a dead shipper gives no sign of life: systemd then starts both anew
+        loop.beat = lambda: notifier.alive() if shipper.alive else None
+        loop.open()
+        loop.watch(listener, lambda: loop.serve(listener))
+        shipper.start()
+        stack.callback(shipper.stop, LAST_CALL_SECONDS)
+        stack.callback(loop.close)
+        stack.callback(listener.close)
+        stack.callback(notifier.stopping)
+        notifier.ready(f"sampling every {pace.interval:g} s, shipping to {config.store}")
         yield Daemon(loop, spool, shipper, listener)
-    finally:
-        notifier.stopping()
-        loop.close()
-        listener.close()
-        shipper.stop(LAST_CALL_SECONDS)
-        spool.close()
 
 
-def _loop(config: Config, pace: Pace, roots: Roots, spool: Spool, shipper: Shipper) -> Loop:
+def _loop(
+    config: Config, pace: Pace, roots: Roots, spool: Spool, shipper: Shipper, clock: Clock
+) -> Loop:
     """Return a loop over this node's probes and jobs that feeds the spool."""
     host = config.host_name()
     statm = roots.proc / "self" / "statm"
     readings = config.state_directory() / "gpu-roofs.json"
+    cpu_readings = readings.with_name("cpu-roofs.json")
     return Loop(
         pace=pace,
         encoder=Encoder(config.cluster, host),
@@ -111,9 +130,13 @@ def _loop(config: Config, pace: Pace, roots: Roots, spool: Spool, shipper: Shipp
         runners=runners(config, roots),
         jobs=JobTable(spool.directory.parent / "jobs", roots),
         sink=spool,
-        clock=SystemClock(),
+        clock=clock,
+        vitals=Vitals(times=TickTimes(spool.newest_ms)),
         own_samples=lambda vitals: [vitals.sample(spool, shipper, statm)],
         labeller=Labeller(gpuroofs.load(readings), partial(gpuroofs.save, readings)),
+        cpu_labeller=CpuLabeller(gpuroofs.load(cpu_readings), partial(gpuroofs.save, cpu_readings)),
+        gpu_book=GpuBook(gpu_order(config, roots), config.slurm.node),
+        disks=JobDisks(config.slurm.job_tempdisk, roots),
         job_ended=shipper.wake,
     )
 
@@ -149,13 +172,41 @@ def adopt_leftovers(runs: Path, target: Path) -> None:
     """Take what runs left, which ended while the store did not answer, into a spool of our own.
 
     To be called before the spool in `target` is opened.
+
+    Raises:
+        SpoolLocked: another agent uses `target`.
+        SpoolUnusable: `target` cannot be made or written to.
+
     """
+    with usable(target):
+        target.mkdir(mode=0o750, parents=True, exist_ok=True)
+        ours = lock(target)
+    ledger = Ledger(target / "ledger")
     for left in sorted(runs.glob("*/spool")):
         try:
-            Spool(left, limit_bytes=2**62).close()  # proves that nobody uses it, and tidies it
+            _adopt(left, target, ledger)
         except SpoolLocked:
-            continue
-        target.mkdir(parents=True, exist_ok=True)
-        for segment in left.glob("*.lp"):
-            segment.rename(target / segment.name)
+            continue  # it runs
+        except OSError as error:
+            log.warning("what a run left stays there: %s", error)
+    ledger.close()
+    os.close(ours)
+
+
+def _adopt(left: Path, target: Path, ledger: Ledger) -> None:
+    """Move the segments and the losses of one spool.
+
+    Raises:
+        SpoolLocked: it is in use.
+        OSError: a file cannot be moved; it stays.
+
+    """
+    theirs = lock(left)
+    try:
+        for segment in leftovers(left):
+            segment.path.rename(free_path(segment, target))
+        for reason, points in Ledger(left / "ledger").lost.items():
+            ledger.lose(reason, points)
         shutil.rmtree(left.parent, ignore_errors=True)
+    finally:
+        os.close(theirs)

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from agent.footprint import GPU_RULES, NODE_RULES, Totals
+from agent.footprint import GPU_RULES, NODE_RULES, THROTTLED, Totals
+from agent.gpus import GpuShare
 from agent.messages import JobStart
-from probes.cgroup import CgroupPaths, read_cgroup
+from agent.slurm.hostlist import count_hosts
+from probes.catalogue import FOOTPRINT_SOURCES
+from probes.cgroup import CgroupPaths, processes_of, read_cgroup
 from probes.processes import ProcessTree
 from probes.roots import Roots
 from probes.sample import Sample, Value, tags
@@ -18,6 +21,10 @@ log = logging.getLogger("rooflight.jobs")
 
 GLANCE_SECONDS = 1e-6
 """Weight of a sample between ticks: the ticks around it stand for that time in the means."""
+
+
+COUNTS = {measurement: f"{measurement}_samples_total" for measurement in FOOTPRINT_SOURCES}
+"""Measurement -> the field that tells in how many samples it was there."""
 
 
 class Saved(msgspec.Struct):
@@ -30,6 +37,7 @@ class Saved(msgspec.Struct):
     last_ms: int = 0
     last_cpu_seconds: float = 0.0
     busiest: float = 0.0
+    gpus_used: set[str] = set()
 
 
 class Accounting:
@@ -46,6 +54,10 @@ class Accounting:
     def locate(self, cgroup: CgroupPaths) -> None:
         """Say where the job's control group is, once that is known."""
         self._cgroup = cgroup
+
+    def pids(self) -> set[int]:
+        """Return the job's processes."""
+        return processes_of(self._cgroup) | (self._tree.pids if self._tree else set())
 
     def sample(self) -> Sample | None:
         """Return the job's `job_cgroup` sample; None if nothing of it is left."""
@@ -64,12 +76,14 @@ class RunningJob:
     Attributes:
         job: what was said when it began.
         saved: the footprint's state.
+        gpus: which GPUs are its.
 
     """
 
     def __init__(self, saved: Saved, roots: Roots) -> None:
         self.job = saved.job
         self.saved = saved
+        self.gpus = GpuShare(saved.job, saved.gpus_used)
         self._accounting = Accounting(saved.job, roots)
         self._cpus = saved.job.cpus or float(os.cpu_count() or 1)
 
@@ -77,6 +91,10 @@ class RunningJob:
         """Return what the job itself uses now; nothing if nothing of it is left."""
         own = self._accounting.sample()
         return [own] if own else []
+
+    def pids(self) -> set[int]:
+        """Return the job's processes on this host."""
+        return self._accounting.pids()
 
     def locate(self, cgroup: CgroupPaths) -> None:
         """Say where the job's control group is: Slurm makes it after the prolog."""
@@ -97,9 +115,11 @@ class RunningJob:
         saved.samples += 1
         saved.last_ms = time_ms
         saved.node.fold(NODE_RULES, samples, seconds)
+        for measurement in COUNTS.keys() & {sample.measurement for sample in samples}:
+            saved.node.count(COUNTS[measurement])
         self._fold_busiest(seconds)
         for sample in samples:
-            if sample.measurement in ("gpu", "bound") and self._owns(gpu_index(sample)):
+            if sample.measurement in ("gpu", "bound") and self.owns(gpu_index(sample)):
                 self._fold_gpu(sample, seconds)
 
     def rows(self, interval: float, *, final: bool) -> Iterator[Sample]:
@@ -114,13 +134,18 @@ class RunningJob:
             "updated_epoch_milliseconds": float(saved.last_ms),
             "final_state": float(final),
             "cpus_total": self._cpus,
+            **self.gpus.fields(),
         }
         if "cpu_seconds" in fields and elapsed > 0:
             fields["cpu_utilization_mean_ratio"] = min(1.0, cpu_seconds / elapsed / self._cpus)
             fields["cpu_utilization_peak_ratio"] = saved.busiest
         yield Sample("job_footprint", tags(jobid=self.job.jobid), fields)
         for gpu, totals in sorted(saved.gpus.items()):
-            yield Sample("job_gpu_footprint", tags(jobid=self.job.jobid, gpu=gpu), totals.fields())
+            yield Sample("job_gpu_footprint", tags(jobid=self.job.jobid, gpu=gpu), _of_gpu(totals))
+
+    def owns(self, gpu: str) -> bool:
+        """Tell whether the job holds the GPU of this index."""
+        return self.gpus.owns(gpu)
 
     def elapsed_seconds(self) -> float:
         """Return the time from the job's start to its last sample."""
@@ -131,9 +156,6 @@ class RunningJob:
         step = max(1, round(interval * 1000))
         return self.saved.last_ms // step - self.job.start_ms // step + 1 + final
 
-    def _owns(self, gpu: str) -> bool:
-        return self.job.gpus is None or gpu in self.job.gpus
-
     def _fold_gpu(self, sample: Sample, seconds: float) -> None:
         totals = self.saved.gpus.setdefault(gpu_index(sample), Totals())
         totals.fold(GPU_RULES, [sample], seconds)
@@ -141,7 +163,9 @@ class RunningJob:
             return
         names = dict(sample.tags)
         totals.values |= {"uuid": names["uuid"], "model": names["model"]}
-        totals.values["samples_total"] = float(totals.values.get("samples_total", 0.0)) + 1
+        for name, processes in self.gpus.processes(names["gpu"]).items():
+            totals.keep_highest(name, processes)
+        totals.count("samples_total")
 
     def _fold_busiest(self, seconds: float) -> None:
         """Keep the highest CPU utilization between two samples."""
@@ -151,6 +175,12 @@ class RunningJob:
             ratio = (now - saved.last_cpu_seconds) / seconds / self._cpus
             saved.busiest = max(saved.busiest, min(1.0, ratio))
         saved.last_cpu_seconds = now
+
+
+def _of_gpu(totals: Totals) -> dict[str, Value]:
+    fields = totals.fields()
+    slowed = [fields[name] for name in THROTTLED if name in fields]
+    return {**fields, "throttled_seconds": sum(map(float, slowed))} if slowed else fields
 
 
 def gpu_index(sample: Sample) -> str:
@@ -184,7 +214,11 @@ class JobTable:
         known = self._jobs.get(job.jobid)
         if known and known.job.start_ms == job.start_ms:
             return known
-        running = RunningJob(Saved(job, Totals(), {}), self._roots)
+        saved = Saved(job, Totals(), {})
+        if known and known.job.gpus_by_use:  # found by its group before its prolog was heard
+            told = msgspec.structs.replace(job, start_ms=known.job.start_ms)
+            saved = msgspec.structs.replace(known.saved, job=told)
+        running = RunningJob(saved, self._roots)
         self._jobs[job.jobid] = running
         return running
 
@@ -229,12 +263,14 @@ def job_row(
         "state": state,
         "hosts": host,
         "source": job.source,
-        "nodes_total": 1.0,
+        "nodes_total": float(count_hosts(job.nodes) or 1),
         "cpus_total": job.cpus or float(os.cpu_count() or 1),
         "gpus_total": float(gpus),
         "restart_total": float(job.restart),
         "start_epoch_milliseconds": float(job.start_ms),
     }
+    told = {"node": job.node, "nodes": job.nodes, "het_jobid": job.het_jobid}
+    fields |= {name: words for name, words in told.items() if words}
     if end:
         fields["end_epoch_milliseconds"] = float(end[0])
         if end[1] is not None:

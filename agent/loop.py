@@ -4,23 +4,37 @@ import logging
 import os
 import pwd
 import selectors
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.clock import Clock, next_tick
 from agent.encoder import Encoder
+from agent.gpus import GpuBook
+from agent.jobdisk import JobDisks
 from agent.jobs import JobTable, RunningJob, gpu_index, job_row
 from agent.labels.bounds import Labeller
+from agent.labels.cpu import CpuLabeller
 from agent.listener import AgentSocket, Received
 from agent.messages import TOLD, JobEnd, JobStart, PointMessage, Points, Reply
 from agent.plausible import plausible
+from agent.quota import MOST_NAMES, TOO_MANY, Quota
 from agent.runner import Runner
 from agent.vitals import Vitals, health_samples
 from probes.catalogue import CATALOGUE, Database
-from probes.sample import Sample
+from probes.gpu import GpuProbe
+from probes.gpu_device import SeenGpu
+from probes.sample import Sample, Tags
+from workloads.roofline import Bound
 
 log = logging.getLogger("rooflight.loop")
+
+MOST_MESSAGES = 1000
+"""Heard between two ticks; a flood of more waits for the next one."""
+
+LATEST_SECONDS = 60.0
+"""How far from a job's time a point of it may lie: clocks differ."""
 
 
 class Sink(Protocol):
@@ -56,9 +70,14 @@ class Loop:
         runners: the probes of this node.
         jobs: the jobs of this node.
         sink: where lines go.
+        quota: bounds what users' programs may tell.
         own_samples: returns the agent's own samples, given its counters.
+        gpu_book: knows which GPU is whose.
+        disks: measure the temporary disk space of jobs.
         labeller: tells which roof each GPU is under.
+        cpu_labeller: tells which roof the CPUs are under.
         beat: called at least every `pace.beat` seconds (the sign of life for systemd).
+        job_started: called when a job begins, before its first sample.
         job_ended: called when a job ended and its last rows are in the sink.
         before_tick: called before every tick, to look for jobs that begin and end untold.
 
@@ -72,17 +91,23 @@ class Loop:
     sink: Sink
     clock: Clock
     own_samples: Callable[[Vitals], Sequence[Sample]]
+    gpu_book: GpuBook = field(default_factory=GpuBook)
+    disks: JobDisks = field(default_factory=JobDisks)
     labeller: Labeller = field(default_factory=Labeller)
+    cpu_labeller: CpuLabeller = field(default_factory=CpuLabeller)
     beat: Callable[[], None] = lambda: None
+    job_started: Callable[[RunningJob], None] = lambda running: None
     job_ended: Callable[[], None] = lambda: None
     before_tick: Callable[[], None] = lambda: None
     vitals: Vitals = field(default_factory=Vitals)
+    quota: Quota = field(default_factory=lambda: Quota(time.monotonic))
+    _heard: int = 0
+    _flooded: AgentSocket | None = None
     _selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     _wakeup: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK))
     _stopping: bool = False
     _next_heartbeat: float = 0.0
     _last_due: float = 0.0
-    _gpus: tuple[str, ...] = ()
 
     def open(self) -> None:
         """Find the sources of all probes; those that hang are waited for only so long."""
@@ -118,12 +143,18 @@ class Loop:
                 self._wait(end)
                 return
             self._wait(due)
-            if not self._stopping:
+            if not self._stopping and not self._stepped(due_wall, due):
                 self._tick_on_time(due_wall, due)
+
+    def _stepped(self, due_wall: float, due: float) -> bool:
+        """Tell whether the wall clock was set while the loop waited: the tick has another time."""
+        drift = (self.clock.time() - due_wall) - (self.clock.monotonic() - due)
+        return abs(drift) >= self.pace.interval / 2
 
     def close(self) -> None:
         """Close probes, keep the jobs' state."""
         self.jobs.save()
+        self.disks.close()
         for runner in self.runners:
             runner.close()
         self._selector.close()
@@ -134,17 +165,19 @@ class Loop:
         deadline = self.clock.monotonic() + self.pace.deadline
         for runner in self.runners:
             runner.begin()
-        found = [self._checked(each) for runner in self.runners for each in runner.finish(deadline)]
-        self._gpus = tuple(gpu_index(each) for each in found if each.measurement == "gpu")
-        return found
+        return [self._checked(each) for runner in self.runners for each in runner.finish(deadline)]
 
     def tick(self, time_ms: int) -> None:
         """Sample everything, fold it into the jobs' footprints, and append it as one tick."""
         samples = self.sample()
-        samples += self.labeller.label(samples, time_ms)
+        seen = seen_gpus(self.runners)
+        self.gpu_book.attribute(self.jobs, seen, time_ms)
+        self.disks.follow(self.jobs)
+        samples += [self._held(label) for label in self.labeller.label(samples, time_ms, seen)]
+        samples += self.cpu_labeller.label(samples, time_ms)
         written = [*samples, *self.own_samples(self.vitals)]
         for running in self.jobs:
-            own = [self._checked(sample) for sample in running.samples()]
+            own = self._own_samples(running)
             running.fold([*samples, *own], time_ms)
             written += own
         if self.clock.monotonic() >= self._next_heartbeat:
@@ -163,6 +196,7 @@ class Loop:
         if earlier and earlier.job.restart != job.restart:  # requeued, and its end was not told
             self.end_job(job.jobid, None)
         running = self.jobs.start(job)
+        self.job_started(running)
         self.tick(self._now_ms())
         self._write_job(running, "RUNNING", final=False)
         self.jobs.save()  # an agent that is killed now still knows the job
@@ -172,7 +206,7 @@ class Loop:
         """Read what one job itself used, between two ticks."""
         running = self.jobs.get(jobid)
         if running:
-            running.glance([self._checked(sample) for sample in running.samples()])
+            running.glance(self._own_samples(running))
 
     def end_job(self, jobid: str, exit_code: int | None, end_ms: int | None = None) -> None:
         """Take a last sample of a job and write its final footprint; None: nobody told its end."""
@@ -184,15 +218,30 @@ class Loop:
         end = (end_ms or running.saved.last_ms, exit_code)
         self._write_job(running, state, final=True, end=end)
         self.jobs.end(jobid)
+        self.quota.forget(jobid)
         self.job_ended()
 
     def serve(self, listener: AgentSocket) -> None:
-        """Handle what lies in the socket, a bounded number so that ticks stay on time."""
+        """Handle what lies in the socket, a bounded number so that ticks stay on time.
+
+        What a stopping loop leaves unread, its sender hears of when the socket closes. Whoever
+        floods the socket waits for the next tick, and everyone with him.
+        """
         for _ in range(100):
-            received = listener.receive()
+            received = None if self._stopping else listener.receive()
             if received is None:
                 return
+            self._heard += 1
             listener.answer(received, self._handle(received))
+        if self._heard >= MOST_MESSAGES and self._flooded is None:
+            self._flooded = listener
+            self.forget(listener)
+
+    def _listen_again(self) -> None:
+        self._heard = 0
+        if self._flooded is not None:
+            listener, self._flooded = self._flooded, None
+            self.watch(listener, lambda: self.serve(listener))
 
     def _wait(self, due: float) -> None:
         """Handle messages until `due` on the monotonic clock."""
@@ -206,12 +255,14 @@ class Loop:
 
     def _tick_on_time(self, due_wall: float, due: float) -> None:
         begun = self.clock.monotonic()
+        self._listen_again()
         self.vitals.lateness_seconds = max(0.0, begun - due)
         if self._last_due:
             missed = round((due - self._last_due) / self.pace.interval) - 1
             self.vitals.skipped += max(0, missed)
         self._last_due = due
         self.before_tick()
+        self.vitals.begin(round(due_wall * 1000), round(self.pace.interval * 1000))
         self.tick(round(due_wall * 1000))
         self.vitals.tick_seconds = self.clock.monotonic() - begun
 
@@ -231,8 +282,7 @@ class Loop:
         end: tuple[int, int | None] | None = None,
     ) -> None:
         """Write the job's rows, all at its start time: later ones replace earlier ones."""
-        gpus = self._gpus if running.job.gpus is None else running.job.gpus
-        rows = [job_row(running.job, state, self.host, len(gpus), end)]
+        rows = [job_row(running.job, state, self.host, running.gpus.total(), end)]
         rows += [self._checked(row) for row in running.rows(self.pace.interval, final=final)]
         self.write(rows, running.job.start_ms)
 
@@ -240,6 +290,18 @@ class Loop:
         good, dropped = plausible(sample)
         self.vitals.implausible += dropped
         return good
+
+    def _own_samples(self, running: RunningJob) -> list[Sample]:
+        """Return what a job itself uses now."""
+        own = self.disks.complete(running.job.jobid, running.samples())
+        return [self._checked(sample) for sample in own]
+
+    def _held(self, label: Sample) -> Sample:
+        """Add to a `bound` sample whether a job holds the GPU."""
+        held = any(running.owns(gpu_index(label)) for running in self.jobs)
+        idle = held and label.fields["bound"] == Bound.IDLE.value
+        states = {"held_state": float(held), "held_idle_state": float(idle)}
+        return label._replace(fields={**label.fields, **states})
 
     def _now_ms(self) -> int:
         return int(self.clock.time() * 1000)
@@ -264,28 +326,49 @@ class Loop:
         return Reply(True)
 
     def _take_points(self, points: Sequence[PointMessage], uid: int) -> Reply:
-        phases = []
+        trusted = uid in (0, os.geteuid())
+        if not trusted and not self.quota.allows(uid, len(points)):
+            return Reply(False, TOO_MANY)
+        phases, ceilings = [], []
         for point in points:
-            if point.measurement not in TOLD:
+            known = CATALOGUE[point.measurement] if point.measurement in TOLD else None
+            if known is None:
                 return Reply(False, f"{point.measurement} is not for programs to report")
-            known = CATALOGUE[point.measurement]
             own = tuple(
                 sorted((name, text) for name, text in point.tags.items() if name in known.tags)
             )
-            if not self._may_write(dict(own).get("jobid"), uid):
-                return Reply(False, f"{_name(uid)} does not own this job")
+            refused = "" if trusted else self._refusal(own, point.time_ms, uid)
+            if refused:
+                return Reply(False, refused)
             sample = self._checked(Sample(point.measurement, own, point.fields))
             self.write([sample], point.time_ms)
             if point.measurement == "phase":
                 phases.append((point.time_ms, sample))
-        if uid in (0, os.geteuid()):  # others' words do not change what everyone is held against
+            else:
+                ceilings.append(sample)
+        if trusted:  # others' words do not change what everyone is held against
             self.labeller.learn(phases)
+            self.cpu_labeller.learn(ceilings)
         return Reply(True)
 
-    def _may_write(self, jobid: str | None, uid: int) -> bool:
-        """Root, the agent's user, and a job's owner may; nobody else's numbers are believed."""
-        running = self.jobs.get(jobid) if jobid else None
-        return uid in (0, os.geteuid()) or (running is not None and running.job.uid == uid)
+    def _refusal(self, own: Tags, time_ms: int, uid: int) -> str:
+        """Say why a user's point is not taken; empty if it is: jobs' owners tell of their jobs."""
+        jobid = dict(own).get("jobid", "")
+        running = self.jobs.get(jobid)
+        if running is None or running.job.uid != uid:
+            return f"{_name(uid)} does not own this job"
+        begun, slack = running.job.start_ms, int(LATEST_SECONDS * 1000)
+        if not begun - slack <= time_ms <= self._now_ms() + slack:
+            return "its time lies outside the job's"
+        if not self.quota.knows(jobid, own):
+            return f"too many names of phases in this job: {MOST_NAMES} are enough"
+        return ""
+
+
+def seen_gpus(runners: Iterable[Runner]) -> tuple[SeenGpu, ...]:
+    """Return the GPUs as the last sample saw them."""
+    probes = [runner.probe for runner in runners if isinstance(runner.probe, GpuProbe)]
+    return probes[0].seen if probes else ()
 
 
 def _name(uid: int) -> str:

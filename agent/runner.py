@@ -18,7 +18,7 @@ class Health:
     """How one probe does.
 
     Attributes:
-        duration_seconds: time of its last sample.
+        duration_seconds: time of its last sample, or glance between samples.
         errors: samples that failed.
         stalled: ticks at which it missed its deadline or still hung in an earlier sample.
         unavailable: why this node has no such source; empty if it has.
@@ -144,9 +144,23 @@ class Worker(Runner):
 
     def _work(self) -> None:
         self._answers.put(self._attempt(self._construct))
-        while self._requests.get():
+        while self._is_asked():
             self._answers.put(self._attempt(self.probe.sample) if self.probe else ())
         super().close()
+
+    def _is_asked(self) -> bool:
+        """Wait for the next sample, or the end; meanwhile glance as often as the probe wants."""
+        while True:
+            pause = self.probe.glance_seconds() if self.probe else None
+            try:
+                return self._requests.get(timeout=pause)
+            except Empty:
+                self._attempt(self._glance)
+
+    def _glance(self) -> Sequence[Sample]:
+        if self.probe:
+            self.probe.glance()
+        return ()
 
 
 def runner(kind: type[Probe], context: Context) -> Runner:

@@ -3,32 +3,51 @@
 import logging
 import random
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from agent.clock import Clock, SystemClock
-from agent.spool import Segment, Spool
+from agent.ledger import Reason
+from agent.pacing import Jitter, Pacing
+from agent.quarantine import Quarantine
+from agent.segments import Segment
+from agent.spool import Spool
 from agent.stores.store import Store, StoreRefused, StoreUnreachable
 from probes.catalogue import Database
 
 log = logging.getLogger("rooflight.shipper")
 
-SHORTEST_BACKOFF_SECONDS = 1.0
-LONGEST_BACKOFF_SECONDS = 60.0
-LONGEST_RETRY_AFTER_SECONDS = 600.0
-QUARANTINE_BYTES = 1 << 20
+MOST_COMPLAINTS = 20
+"""Different words of the store that one outage may put into the log."""
+
+MOST_READS = 3
+"""Attempts to read a segment before it is given up."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The way to one database: trouble with one does not hold up the other.
+
+    Attributes:
+        pacing: how long to wait.
+        not_before: when to send next, on the monotonic clock.
+
+    """
+
+    database: Database
+    pacing: Pacing
+    not_before: float = 0.0
 
 
 class Shipper:
     """Sends what the spool holds; a segment is deleted only when the store has its fate settled.
 
-    An unreachable store is tried again after a random pause that grows to a minute, so that a
-    thousand agents do not come back at the same moment. A store that refuses for a reason that
-    an admin can mend is tried again too; data that it will never take goes to `quarantine.lp`.
+    A store that does not answer, or refuses for a reason that an admin can mend, is tried again,
+    see `Pacing`. Points that it will never take go to the quarantine file and are counted; those
+    beside them get through.
 
     Attributes:
         shipped_points: points that the store took.
-        dropped_points: points that the store will never take.
         store_errors: attempts that failed.
 
     """
@@ -40,19 +59,19 @@ class Shipper:
         *,
         flush_seconds: float,
         clock: Clock | None = None,
-        jitter: Callable[[float, float], float] = random.uniform,
+        jitter: Jitter = random.uniform,
     ) -> None:
         self.shipped_points = 0
-        self.dropped_points = 0
         self.store_errors = 0
         self._spool = spool
         self._store = store
-        self._flush_seconds = flush_seconds
-        self._quarantine = spool.directory / "quarantine.lp"
+        self._lanes = [_Lane(each, Pacing(flush_seconds, jitter)) for each in Database]
+        # agents that booted together shall not ship together
+        self._first_pause = jitter(0.0, flush_seconds)
+        self._quarantine = Quarantine(spool.directory / "quarantine.lp")
         self._clock = clock or SystemClock()
-        self._jitter = jitter
-        self._failures = 0
         self._complaints: set[str] = set()
+        self._unread = 0
         self._deadline = float("inf")
         self._stopping = threading.Event()
         self._awake = threading.Event()
@@ -80,23 +99,54 @@ class Shipper:
         return not self._thread.is_alive()
 
     def ship(self) -> float:
-        """Close the open segments and send all there is; return the seconds until next time."""
-        self._spool.close_segments()
-        waiting = set[Database]()
-        for segment in self._spool.closed():
-            if self._clock.monotonic() >= self._deadline:
-                break
-            if segment.database in waiting:
-                continue  # order is kept within a database
-            try:
-                self._send(segment)
-            except StoreRefused as refusal:
-                waiting.add(segment.database)
-                self._complain(f"the store refused, the data is kept: {refusal}")
-            except StoreUnreachable as failure:
-                self._complain(f"the store is unreachable, the data is kept: {failure}")
-                return self._backoff(failure.retry_after)
-        return self._backoff() if waiting else self._content()
+        """Send what is due; return the seconds until next time."""
+        for lane in self._lanes:
+            if self._stopping.is_set() or self._clock.monotonic() >= lane.not_before:
+                self._attend(lane)
+        return max(0.0, min(lane.not_before for lane in self._lanes) - self._clock.monotonic())
+
+    def _attend(self, lane: _Lane) -> None:
+        """Send what waits for one database, and settle when to come back."""
+        try:
+            pause = self._send_waiting(lane)
+        except StoreUnreachable as failure:  # for either database: it is one server
+            self._complain(f"the store is unreachable, the data is kept: {failure}")
+            pause = max(each.pacing.failed(failure.retry_after) for each in self._lanes)
+            for each in self._lanes:
+                each.not_before = self._clock.monotonic() + pause
+        except (StoreRefused, OSError) as refusal:
+            self._complain(f"{lane.database}: the data is kept: {refusal}")
+            lane.not_before = self._clock.monotonic() + lane.pacing.failed()
+        else:
+            lane.not_before = self._clock.monotonic() + pause
+
+    def _send_waiting(self, lane: _Lane) -> float:
+        """Send the segments of a database, oldest first; return the pause that is due then.
+
+        Raises:
+            StoreUnreachable, StoreRefused, OSError: the segment at hand stays, and all after it.
+
+        """
+        for segment in self._waiting(lane.database):
+            begun = self._clock.monotonic()
+            if begun >= self._deadline:
+                return 0.0
+            self._send(segment)
+            self._praise(lane)
+            pause = lane.pacing.sent(self._clock.monotonic() - begun)
+            if pause and self._spool.closed(lane.database) and not self._stopping.is_set():
+                return pause
+        return lane.pacing.done()
+
+    def _waiting(self, database: Database) -> Iterator[Segment]:
+        """Yield a backlog first: what is being written is closed when all before it was sent.
+
+        So an outage makes a few large segments out of many ticks, and the first contact after it
+        is a small one.
+        """
+        yield from self._spool.closed(database)
+        self._spool.close_segment(database)
+        yield from self._spool.closed(database)
 
     def _send(self, segment: Segment) -> None:
         """Send one segment and delete it if the store took it or never will.
@@ -104,87 +154,76 @@ class Shipper:
         Raises:
             StoreUnreachable: nothing was deleted.
             StoreRefused: an admin must act; nothing was deleted.
+            OSError: the segment cannot be read; it is tried again a few times.
 
         """
-        try:
-            lines = segment.lines()
-        except OSError as error:
-            self._give_up_unreadable(segment, error)
+        lines = self._read(segment)
+        if not lines:
             return
-        points, lost = lines.count(b"\n"), 0
+        lost = 0
         try:
             self._store.write(segment.database, lines)
         except StoreRefused as refusal:
             if refusal.keep:
                 raise
-            lost = min(points, max(1, refusal.points_lost))
-            self._put_aside(str(refusal), lines, lost)
-        if self._spool.remove(segment):  # otherwise the spool has counted it as dropped
-            self.shipped_points += points - lost
-            self.dropped_points += lost
+            lost = refusal.points_lost
+            self._put_aside(refusal)
+        if self._spool.remove(segment, lost, Reason.REFUSED):  # otherwise it counted as dropped
+            self.shipped_points += segment.points - lost
 
-    def _give_up_unreadable(self, segment: Segment, error: OSError) -> None:
-        if self._spool.remove(segment):
-            self.store_errors += 1
-            log.error("lost a spool segment that cannot be read: %s", error)
+    def _read(self, segment: Segment) -> bytes:
+        """Return a segment's lines; nothing if it was given up.
 
-    def _put_aside(self, words: str, lines: bytes, lost: int) -> None:
-        self.store_errors += 1
-        log.error("the store will not take %d points, see %s: %s", lost, self._quarantine, words)
+        Raises:
+            OSError: see `_send`.
+
+        """
         try:
-            append_bounded(self._quarantine, _comment(words) + lines, QUARANTINE_BYTES)
+            lines = segment.lines()
         except OSError as error:
-            log.error("cannot write %s: %s", self._quarantine, error)
+            self._unread += 1
+            if self._unread < MOST_READS and not isinstance(error, FileNotFoundError):
+                raise
+            self._spool.remove(segment, segment.points, Reason.UNREADABLE)
+            log.error("lost %d points, a segment that cannot be read: %s", segment.points, error)
+            lines = b""
+        self._unread = 0
+        return lines
+
+    def _put_aside(self, refusal: StoreRefused) -> None:
+        self.store_errors += 1
+        path, lost = self._quarantine.path, refusal.points_lost
+        log.error("the store will not take %d points, see %s: %s", lost, path, refusal)
+        try:
+            self._quarantine.add(refusal.rejected)
+        except OSError as error:
+            log.error("%s: %s", path, error)
 
     def _complain(self, complaint: str) -> None:
         self.store_errors += 1
-        if complaint not in self._complaints:
+        if complaint not in self._complaints and len(self._complaints) < MOST_COMPLAINTS:
             log.warning("%s", complaint)
-        self._complaints.add(complaint)
+            self._complaints.add(complaint)
 
-    def _backoff(self, retry_after: float = 0.0) -> float:
-        self._failures += 1
-        ceiling = min(LONGEST_BACKOFF_SECONDS, SHORTEST_BACKOFF_SECONDS * 2.0**self._failures)
-        pause = self._jitter(SHORTEST_BACKOFF_SECONDS, ceiling)
-        return max(pause, min(retry_after, LONGEST_RETRY_AFTER_SECONDS))
-
-    def _content(self) -> float:
-        if self._complaints:
-            log.warning("the store takes data again")
-        self._complaints.clear()
-        self._failures = 0
-        return self._flush_seconds
+    def _praise(self, lane: _Lane) -> None:
+        if lane.pacing.in_trouble:
+            log.warning("%s: the store takes data again", lane.database)
+            self._complaints.clear()
 
     def _run(self) -> None:
         try:
-            # agents that booted together shall not ship together
-            self._wait(self._jitter(0.0, self._flush_seconds))
+            self._awake.wait(self._first_pause)
             while not self._stopping.is_set():
-                self._wait(self.ship())
+                self._heed_wake()
+                self._awake.wait(self.ship())
             self.ship()  # what was appended since
         finally:
             self._store.close()
 
-    def _wait(self, seconds: float) -> None:
-        """Sleep; `wake` cuts a pause short, but not a backoff, and `stop` both."""
-        if self._failures:
-            self._stopping.wait(seconds)
-        else:
-            self._awake.wait(seconds)
-        self._awake.clear()
-
-
-def append_bounded(path: Path, data: bytes, limit_bytes: int) -> None:
-    """Append to a file; one that grows over the limit loses its older half, at a line's end."""
-    with path.open("ab+") as file:
-        file.write(data)
-        if file.tell() <= limit_bytes:
-            return
-        file.seek(-(limit_bytes // 2), 2)
-        file.readline()
-        newer = file.read()
-    path.write_bytes(newer)
-
-
-def _comment(words: str) -> bytes:
-    return f"# {' '.join(words.split())}\n".encode()
+    def _heed_wake(self) -> None:
+        """Make every lane due that is not in trouble, if somebody waits for the data."""
+        if self._awake.is_set():
+            self._awake.clear()
+            for lane in self._lanes:
+                if not lane.pacing.in_trouble:
+                    lane.not_before = 0.0

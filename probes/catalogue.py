@@ -171,6 +171,15 @@ PRESSURE = _measurement(
     ),
 )
 
+MEMORY_TRAFFIC = _measurement(
+    "memory_traffic",
+    ("cache",),
+    "Traffic between one L3 cache and memory, where the CPU counts it (resctrl).",
+    counter("moved_bytes", "bytes read from and written to memory"),
+    counter("local_bytes", "of them, from and to the memory of the same NUMA node"),
+    gauge("cache_bytes", "cache in use", PEBI),
+)
+
 GPM_RATIOS = {
     "graphics_active_ratio": "time with any graphics or compute engine busy",
     "sm_active_ratio": "cycles in which an SM held at least one warp: residency, not compute",
@@ -372,12 +381,18 @@ AGENT = _measurement(
     gauge("lateness_seconds", "how late the last tick began"),
     counter("ticks_total", "ticks finished"),
     counter("ticks_skipped_total", "ticks that a late agent had to leave out"),
+    counter("ticks_replaced_total", "ticks at a time that had one: the clock was set back"),
     counter("cpu_seconds", "processor time used, user and system"),
     gauge("rss_bytes", "resident memory", PEBI),
     gauge("spool_bytes", "waiting for the store", PEBI),
     gauge("spool_segments_total", "segments waiting for the store", 1e9),
     counter("shipped_points_total", "points that the store took"),
-    counter("dropped_points_total", "points lost: spool full, or refused by the store"),
+    counter("dropped_points_total", "points lost, for any of the reasons below"),
+    counter("dropped_spool_full_total", "points lost: store away for longer than the spool is large"),
+    counter("dropped_memory_full_total", "points lost: store away, disk full or read-only"),
+    counter("dropped_not_saved_total", "points lost: agent ended with its disk full or read-only"),
+    counter("dropped_refused_total", "points lost: never taken by the store, in quarantine"),
+    counter("dropped_unreadable_total", "points lost: their file was deleted or unreadable"),
     counter("implausible_total", "values outside the catalogue's range, not written"),
     counter("store_errors_total", "attempts to ship that failed"),
     text("version", "version of rooflight"),
@@ -406,12 +421,18 @@ JOB_CGROUP = _measurement(
     counter("read_bytes", "bytes read from block devices"),
     counter("write_bytes", "bytes written to block devices"),
     gauge("processes_total", "processes of the job", 1e7),
-    gauge("tempdisk_used_bytes", "temporary disk space held by the job", PEBI),
+    gauge("tempdisk_used_bytes", "temporary disk space held by the job's own folders", PEBI),
+    text("tempdisk_source", "mount, quota or walk; `at least` where not all could be seen"),
+    gauge("shared_memory_bytes", "shared memory and files in tmpfs, such as /dev/shm", PEBI),
     counter("cpu_pressure_seconds", "time in which a task of the job waited for a CPU"),
     counter("memory_pressure_seconds", "time in which a task of the job waited for memory"),
     counter("io_pressure_seconds", "time in which a task of the job waited for a disk"),
     text("source", "cgroup2, cgroup1, or processes (the process tree)"),
 )
+
+BOUNDS = ("compute", "memory", "link", "io", "latency", "balanced", "idle", "unknown")
+CPU_BOUNDS = ("memory", "idle", "unknown")
+BOUND_SECONDS = tuple(f"{bound}_bound_seconds" for bound in BOUNDS)
 
 BOUND = _measurement(
     "bound",
@@ -420,8 +441,21 @@ BOUND = _measurement(
     gauge("compute_ratio", "fraction of the compute ceiling"),
     gauge("memory_ratio", "fraction of the memory ceiling"),
     gauge("link_ratio", "fraction of the link ceiling"),
-    text("bound", "compute, memory, link, io, latency, balanced, idle or unknown"),
+    *(gauge(f"{bound}_seconds", f"time {bound} of the interval that ends") for bound in BOUNDS),
+    gauge("held_state", "1 while a job holds the GPU"),
+    gauge("held_idle_state", "1 while a job holds the GPU and it is idle"),
+    text("bound", "the longest in the interval: " + ", ".join(BOUNDS)),
     text("evidence", "what the label rests on: gpm, dcgm, nvml"),
+)
+
+CPU_BOUND = _measurement(
+    "cpu_bound",
+    (),
+    "Which roof the node's CPUs are under, tick by tick; compute cannot be told.",
+    gauge("memory_ratio", "memory traffic over the memory ceiling measured on this node"),
+    *(gauge(f"{bound}_seconds", f"time {bound} of the interval that ends") for bound in CPU_BOUNDS),
+    text("bound", ", ".join(CPU_BOUNDS)),
+    text("evidence", "what the label rests on: resctrl; absent where traffic cannot be read"),
 )
 
 PHASE = _measurement(
@@ -451,14 +485,13 @@ PHASE = _measurement(
 
 CEILING = _measurement(
     "ceiling",
-    ("device", "kind", "dtype"),
+    ("device", "kind", "dtype", "model"),
     "A roof measured on this very device: matmul, memory (copy, triad, read), link, disk.",
     gauge("flops_per_second", "for compute: FLOP per second"),
     gauge("bytes_per_second", "for memory, link and disk: bytes per second"),
     gauge("spread_ratio", "(highest - lowest) / median of the repeats", 100.0),
     gauge("threads_total", "CPU threads used", 65536),
     text("method", "kernel, shape, repeats"),
-    text("model", "name of the device"),
 )
 
 JOB = _measurement(
@@ -471,17 +504,26 @@ JOB = _measurement(
     text("name", "job name, or the command's"),
     text("command", "command line of a local job"),
     text("state", "RUNNING, COMPLETED, FAILED, CANCELLED, LOST, or Slurm's own word"),
-    text("hosts", "hosts, comma-separated"),
+    text("hosts", "the host that tells this: each host of the job has a row"),
+    text("node", "that host's name in Slurm"),
+    text("nodes", "all nodes of the job, as Slurm writes them: n[1-4]"),
+    text("het_jobid", "of a component of a heterogeneous job: the id of the whole"),
     text("source", "slurm or local"),
-    gauge("nodes_total", "hosts", 1e6),
-    gauge("cpus_total", "CPUs allocated, all hosts", 1e8),
-    gauge("gpus_total", "GPUs allocated, all hosts", 1e7),
+    gauge("nodes_total", "nodes of the job, all of them", 1e6),
+    gauge("cpus_total", "CPUs allocated on this host", 1e8),
+    gauge("gpus_total", "GPUs allocated on this host", 1e7),
     gauge("restart_total", "times the job was requeued before this run", 1e6),
     gauge("exit_code_total", "exit code; 128 + N for signal N", 65536),
     gauge("start_epoch_milliseconds", "start"),
     gauge("end_epoch_milliseconds", "end; absent while it runs"),
     database=Database.JOBS,
 )
+
+FOOTPRINT_SOURCES = (
+    *("job_cgroup", "cpu", "memory", "pressure", "power", "infiniband", "network"),
+    *("blockdisk", "tempdisk", "filesystem"),
+)
+"""Measurements that a footprint on a host rests on."""
 
 JOB_FOOTPRINT = _measurement(
     "job_footprint",
@@ -490,10 +532,16 @@ JOB_FOOTPRINT = _measurement(
     gauge("elapsed_seconds", "time the job has run"),
     gauge("samples_total", "samples taken of the job"),
     gauge("samples_expected_total", "samples there should be"),
+    *(
+        gauge(f"{measurement}_samples_total", f"samples among them with `{measurement}`")
+        for measurement in FOOTPRINT_SOURCES
+    ),
     gauge("updated_epoch_milliseconds", "when the row was last brought up to date"),
     gauge("final_state", "1 once the job has ended here"),
     text("source", "what job-exact figures rest on: cgroup2, cgroup1 or processes"),
     gauge("cpus_total", "CPUs the job may use on this host", 65536),
+    text("gpus_not_given", "GPUs on which its processes ran, and which it was not given"),
+    text("gpus_not_found", "GPUs that it was given, and NVML does not show"),
     # exact for the job
     counter("cpu_seconds", "processor time"),
     gauge("cpu_utilization_mean_ratio", "processor time over CPUs and elapsed time"),
@@ -505,11 +553,22 @@ JOB_FOOTPRINT = _measurement(
     counter("write_bytes", "bytes the job wrote to block devices"),
     gauge("processes_peak_total", "most processes at one time", 1e7),
     gauge("tempdisk_job_peak_bytes", "most temporary disk space held by the job", PEBI),
+    gauge("tempdisk_job_last_bytes", "temporary disk space held by the job when last seen", PEBI),
+    text("tempdisk_job_source", "mount, quota or walk; `at least` where not all could be seen"),
+    gauge("shared_memory_peak_bytes", "most shared memory and files in tmpfs (/dev/shm)", PEBI),
     counter("oom_kills_total", "processes of the job killed for want of memory"),
+    counter("cpu_pressure_seconds", "time in which a task of the job waited for a CPU"),
+    counter("memory_pressure_seconds", "time in which a task of the job waited for memory"),
+    counter("io_pressure_seconds", "time in which a task of the job waited for a disk"),
     # of the whole node while the job ran
     gauge("node_cpus_total", "CPUs of the node", 65536),
     gauge("node_cpu_utilization_mean_ratio", "CPU utilization of the node"),
     gauge("node_cpu_utilization_peak_ratio", "CPU utilization of the node, highest"),
+    gauge("node_cpu_iowait_mean_ratio", "CPUs' time idle while a disk was waited for"),
+    *(
+        counter(f"node_cpu_{bound}_seconds", f"time in which the CPUs' bound was {bound}")
+        for bound in CPU_BOUNDS
+    ),
     gauge("node_memory_used_mean_bytes", "memory used on the node", PEBI),
     gauge("node_memory_used_peak_bytes", "memory used on the node, highest", PEBI),
     gauge("node_memory_total_bytes", "memory of the node", PEBI),
@@ -518,24 +577,32 @@ JOB_FOOTPRINT = _measurement(
     gauge("node_power_peak_watts", "power of the node by its own sensor, highest"),
     counter("node_network_receive_bytes", "received on all interfaces but loopback"),
     counter("node_network_transmit_bytes", "sent on all interfaces but loopback"),
+    gauge("node_network_receive_peak_bytes_per_second", "the same in the busiest interval"),
+    gauge("node_network_transmit_peak_bytes_per_second", "the same in the busiest interval"),
+    gauge("node_network_speed_bits_per_second", "speeds of all its links, summed", 1e15),
     counter("node_loopback_bytes", "sent over loopback"),
     counter("node_infiniband_receive_bytes", "received on all InfiniBand ports"),
     counter("node_infiniband_transmit_bytes", "sent on all InfiniBand ports"),
+    counter("node_infiniband_receive_packets_total", "packets received on all InfiniBand ports"),
+    counter("node_infiniband_transmit_packets_total", "packets sent on all InfiniBand ports"),
+    gauge("node_infiniband_receive_peak_bytes_per_second", "the same in the busiest interval"),
+    gauge("node_infiniband_transmit_peak_bytes_per_second", "the same in the busiest interval"),
+    gauge("node_infiniband_rate_bits_per_second", "rates of all its ports, summed", 1e15),
+    gauge("node_infiniband_ports_total", "InfiniBand ports that were up", 1e4),
+    counter("node_infiniband_errors_total", "errors on all InfiniBand ports: bits, links, drops"),
     counter("node_blockdisk_read_bytes", "read from all block devices"),
     counter("node_blockdisk_write_bytes", "written to all block devices"),
     counter("node_filesystem_read_bytes", "read from shared file systems"),
     counter("node_filesystem_write_bytes", "written to shared file systems"),
+    gauge("node_filesystem_read_peak_bytes_per_second", "read in the busiest interval"),
+    gauge("node_filesystem_write_peak_bytes_per_second", "written in the busiest interval"),
+    counter("node_filesystem_operations_total", "reads, writes, opens and operations on metadata"),
     gauge("node_tempdisk_used_peak_bytes", "temporary disk in use, highest", PEBI * 1024),
     gauge("node_tempdisk_total_bytes", "temporary disk", PEBI * 1024),
     counter("node_cpu_pressure_seconds", "time in which a task waited for a CPU"),
     counter("node_memory_pressure_seconds", "time in which a task waited for memory"),
     counter("node_io_pressure_seconds", "time in which a task waited for a disk"),
     database=Database.JOBS,
-)
-
-BOUND_SECONDS = tuple(
-    f"{bound}_bound_seconds"
-    for bound in ("compute", "memory", "link", "io", "latency", "balanced", "idle", "unknown")
 )
 
 JOB_GPU_FOOTPRINT = _measurement(
@@ -546,6 +613,9 @@ JOB_GPU_FOOTPRINT = _measurement(
     text("model", "the GPU's name"),
     text("source", "gpm, dcgm or nvml"),
     gauge("samples_total", "samples taken of the GPU"),
+    gauge("job_processes_peak_total", "most processes of the job with a context on it", 1e6),
+    gauge("other_processes_peak_total", "most processes of others with a context on it", 1e6),
+    gauge("activity_samples_total", "samples among them that tell of its pipes and memory"),
     gauge("utilization_mean_ratio", "time in which any kernel ran"),
     gauge("utilization_peak_ratio", "the same, highest sample"),
     gauge("memory_used_mean_bytes", "device memory in use", PEBI),
@@ -560,7 +630,13 @@ JOB_GPU_FOOTPRINT = _measurement(
     gauge("sm_active_mean_ratio", "cycles with a warp resident (GPM)"),
     gauge("tensor_active_mean_ratio", "cycles with a tensor pipe busy (GPM)"),
     gauge("dram_active_mean_ratio", "cycles with memory moving data (GPM)"),
+    gauge("fp32_active_mean_ratio", "cycles with the fp32 pipe busy (GPM)"),
+    gauge("fp64_active_mean_ratio", "cycles with the fp64 pipe busy (GPM)"),
     counter("throttled_seconds", "time slowed for power or heat"),
+    counter("throttled_power_seconds", "time slowed to keep a limit of power"),
+    counter("throttled_thermal_seconds", "time slowed for heat"),
+    counter("ecc_uncorrected_total", "memory errors not corrected while the job ran"),
+    counter("xid_errors_total", "critical Xid events while the job ran"),
     counter("pcie_receive_bytes", "bytes from the host"),
     counter("pcie_transmit_bytes", "bytes to the host"),
     counter("nvlink_receive_bytes", "bytes from other GPUs"),
@@ -575,6 +651,7 @@ CATALOGUE: Mapping[str, Measurement] = {
         CPU,
         MEMORY,
         PRESSURE,
+        MEMORY_TRAFFIC,
         GPU,
         POWER,
         INFINIBAND,
@@ -586,6 +663,7 @@ CATALOGUE: Mapping[str, Measurement] = {
         AGENT_PROBE,
         JOB_CGROUP,
         BOUND,
+        CPU_BOUND,
         PHASE,
         CEILING,
         JOB,

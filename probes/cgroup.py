@@ -83,6 +83,7 @@ def _read_v2(folder: Path, roots: Roots) -> dict[str, float | None]:
         "memory_bytes": number(text("memory.current")),
         "memory_peak_bytes": number(text("memory.peak")),  # since Linux 5.19
         "memory_limit_bytes": number(text("memory.max")),  # no number but `max` if there is none
+        "shared_memory_bytes": parse_shared(text("memory.stat"), "shmem"),
         "oom_kills_total": parse_flat(text("memory.events")).get("oom_kill"),
         "cpu_pressure_seconds": parse_stall(text("cpu.pressure")),
         "memory_pressure_seconds": parse_stall(text("memory.pressure")),
@@ -104,6 +105,7 @@ def _read_v1(folders: Mapping[str, Path], roots: Roots) -> dict[str, float | Non
         "memory_bytes": number(text("memory", "memory.usage_in_bytes")),
         "memory_peak_bytes": number(text("memory", "memory.max_usage_in_bytes")),
         "memory_limit_bytes": None if limit is None or limit >= NO_LIMIT else limit,
+        "shared_memory_bytes": parse_shared(text("memory", "memory.stat"), "total_shmem"),
         "oom_kills_total": _oom_kills_v1(folders.get("memory")),
         **_moved(_devices_v1(folders.get("blkio")), roots),
     }
@@ -130,6 +132,12 @@ def parse_flat(text: str) -> dict[str, float]:
     rows = (line.split() for line in text.splitlines())
     pairs = ((row[0], number(row[1])) for row in rows if len(row) == 2)
     return {name: value for name, value in pairs if value is not None}
+
+
+def parse_shared(text: str, name: str) -> float | None:
+    """Return one number of `memory.stat`, which has some fifty, at a tenth of the time."""
+    _, found, after = f"\n{text}".partition(f"\n{name} ")
+    return number(after.partition("\n")[0]) if found else None
 
 
 def parse_io_stat(text: str) -> Devices:

@@ -8,7 +8,7 @@ Source: NVML, `nvmlGpmSampleGet` and `nvmlGpmMetricsGet`; nvml.h, `nvmlGpmMetric
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -129,6 +129,19 @@ class Meter:
                 field, value = RATIOS[identifier], _ratio(told)
             if value is not None:
                 yield field, value
+
+
+def mean(readings: Sequence[Reading]) -> dict[str, float]:
+    """Return the means over all readings; where one lacks a field, over the others."""
+    if len(readings) == 1:
+        return readings[0].fields
+    sums: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for reading in readings:
+        for name, value in reading.fields.items():
+            sums[name] = sums.get(name, 0.0) + value * reading.seconds
+            seconds[name] = seconds.get(name, 0.0) + reading.seconds
+    return {name: total / seconds[name] for name, total in sums.items()}
 
 
 def supported(device: Device) -> bool:

@@ -7,12 +7,14 @@ and GPM; NVML gives no utilization there.
 Source: NVIDIA, "NVML API Reference Guide".
 """
 
-from collections import defaultdict
+import math
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from probes import gpm, nvml
-from probes.gpu_device import NO_GPM, Gpu
+from probes.gpu_device import NO_GPM, Gpu, Place, SeenGpu
 from probes.nvml import Device, GpuLost
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample
@@ -23,11 +25,25 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 60.0
 """How often MIG instances, and GPUs that did not answer, are looked for."""
 
+GLANCE_SECONDS = 0.5
+"""How often GPM is read between two samples, so that a label is of a moment and not of a mixture of
+phases. Phases of 5 s: 97 % of the time labelled right; 93 % if it were read every 1.1 s. It costs
+0.04 ms of CPU for each GPU."""
+
+OFTEN_ENOUGH_SECONDS = 1.5
+"""Between samples that follow each other so soon, no glance is needed."""
+
 LOST = "lost: it fell off the bus; reset it or restart the node"
 
 
 class GpuProbe(Probe):
-    """Reads every GPU that the driver shows to this process."""
+    """Reads every GPU that the driver shows to this process.
+
+    Attributes:
+        seen: every GPU and MIG instance at the last sample, in NVML's order (that of PCI
+            addresses), an instance after its GPU. It is replaced as a whole, never changed.
+
+    """
 
     name = "gpu"
     can_hang = True
@@ -35,6 +51,10 @@ class GpuProbe(Probe):
     def __init__(self, context: Context) -> None:
         self._monotonic = context.monotonic
         self._nvml, self._count = nvml.start()
+        self.seen: tuple[SeenGpu, ...] = ()
+        self._sample_time = -math.inf
+        # of several samples: one that a job's start brings about may follow another at once
+        self._intervals: deque[float] = deque([math.inf], maxlen=3)
         self._gpus: dict[str, Gpu] = {}
         self._unreachable: dict[str, str] = {}
         self._lost: list[Gpu] = []
@@ -52,7 +72,10 @@ class GpuProbe(Probe):
             OSError: no GPU answers.
 
         """
-        if self._monotonic() - self._refresh_time >= REFRESH_SECONDS:
+        now = self._monotonic()
+        self._intervals.append(now - self._sample_time)
+        self._sample_time = now
+        if now - self._refresh_time >= REFRESH_SECONDS:
             self._refresh()
         self._xids.collect()
         samples, lost = [], []
@@ -60,16 +83,25 @@ class GpuProbe(Probe):
             try:
                 samples.append(Sample("gpu", gpu.tags, gpu.read() | self._xids.count(gpu.device)))
             except GpuLost:
-                gpu.pids = []
+                gpu.forget()
                 lost.append(gpu)
         self._lost = lost
+        self.seen = tuple(self._all_seen())
         if not samples:
             raise OSError("no GPU answers: all are lost")
         return self._dcgm.complete(samples) if self._dcgm else samples
 
-    def processes(self) -> dict[str, list[int]]:
-        """Return the processes with a compute context by GPU, as the last sample saw them."""
-        return {index: gpu.pids for index, gpu in self._gpus.items()}
+    def glance_seconds(self) -> float | None:
+        """Return how often to `glance`: not at all without GPM, or if samples come often."""
+        has_gpm = any(gpu.meter is not None for gpu in self._gpus.values())
+        seldom = max(self._intervals) > OFTEN_ENOUGH_SECONDS
+        return GLANCE_SECONDS if has_gpm and seldom else None
+
+    def glance(self) -> None:
+        """Read GPM of every GPU; the next sample tells what was seen, and who does not answer."""
+        for gpu in self._gpus.values():
+            with suppress(GpuLost):
+                gpu.glance()
 
     def limits(self) -> Sequence[str]:
         """Say which GPUs do not answer, and what the others do not give."""
@@ -91,6 +123,14 @@ class GpuProbe(Probe):
         self._xids.close()
         self._nvml.nvmlShutdown()
 
+    def _all_seen(self) -> Iterator[SeenGpu]:
+        for index in map(str, range(self._count)):
+            if index not in self._gpus:
+                yield SeenGpu(index)
+            for gpu in self._gpus.values():
+                if gpu.index.partition(".")[0] == index:
+                    yield gpu.seen()
+
     def _refresh(self) -> None:
         """Find GPUs and MIG instances; those known stay as they are, with their totals."""
         self._refresh_time = self._monotonic()
@@ -110,7 +150,8 @@ class GpuProbe(Probe):
         try:
             device = Device(self._nvml, self._nvml.nvmlDeviceGetHandleByIndex(int(index)))
             meter = gpm.Meter(device, self._monotonic) if gpm.supported(device) else None
-            gpu = Gpu(index, device, meter, self._monotonic)
+            minor = device.ask(int, "nvmlDeviceGetMinorNumber")
+            gpu = Gpu(index, device, meter, Place(minor), self._monotonic)
             self._xids.watch(device)
         except GpuLost:
             self._unreachable[index] = LOST
@@ -127,17 +168,19 @@ class GpuProbe(Probe):
                 index = f"{gpu.index}.{number}"
                 known = self._gpus.get(index)
                 if known is None or known.uuid != device.ask(str, "nvmlDeviceGetUUID"):
-                    known = self._open_instance(index, device, gpu.device)
+                    known = self._open_instance(index, device, gpu)
                 yield known
         except (GpuLost, self._nvml.NVMLError):
             return  # the next reading of the GPU itself will say so
 
-    def _open_instance(self, index: str, device: Device, parent: Device) -> Gpu:
-        instance = device.number("nvmlDeviceGetGpuInstanceId")
+    def _open_instance(self, index: str, device: Device, parent: Gpu) -> Gpu:
+        instance = device.ask(int, "nvmlDeviceGetGpuInstanceId")
+        compute = device.ask(int, "nvmlDeviceGetComputeInstanceId")
         meter = None
-        if instance is not None and gpm.supported(parent):
-            meter = gpm.Meter(parent, self._monotonic, int(instance))
-        return Gpu(index, device, meter, self._monotonic)
+        if instance is not None and parent.meter is not None:
+            meter = gpm.Meter(parent.device, self._monotonic, instance)
+        both = None if instance is None or compute is None else (instance, compute)
+        return Gpu(index, device, meter, Place(parent.place.minor, both), self._monotonic)
 
 
 def _exporter(context: Context) -> "DcgmExporter | None":

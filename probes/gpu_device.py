@@ -5,6 +5,7 @@ Source: NVIDIA, "NVML API Reference Guide"; nvml.h for the field ids and the thr
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from probes import gpm
@@ -13,6 +14,9 @@ from probes.sample import Value, tags
 
 FACTS_SECONDS = 60.0
 """How often what seldom changes is read again."""
+
+MOST_MOMENTS = 240
+"""Of one interval between samples; if it is longer, the last one is as long as the rest."""
 
 
 class Reading(NamedTuple):
@@ -88,6 +92,42 @@ NARROW_PCIE = (
 )
 
 
+class Place(NamedTuple):
+    """Where Slurm and CUDA find a GPU or MIG instance, beside its index and UUID.
+
+    Attributes:
+        minor: N of the GPU's /dev/nvidiaN; None if NVML does not tell.
+        instance: ids of GPU instance and compute instance, of a MIG instance.
+
+    """
+
+    minor: int | None = None
+    instance: tuple[int, int] | None = None
+
+
+NOWHERE = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenGpu:
+    """What tells whose a GPU or MIG instance is, and what it did since the sample before.
+
+    Attributes:
+        index: tag `gpu` of its samples.
+        uuid: its UUID; empty if it does not answer.
+        place: where Slurm and CUDA find it.
+        pids: processes with a compute context at the last sample; None if NVML does not tell.
+        moments: GPM's readings since the sample before; together they are that whole time.
+
+    """
+
+    index: str
+    uuid: str = ""
+    place: Place = NOWHERE
+    pids: tuple[int, ...] | None = None
+    moments: tuple[gpm.Reading, ...] = ()
+
+
 class Gpu:
     """One GPU or MIG instance: who it is, and its running totals.
 
@@ -95,10 +135,11 @@ class Gpu:
         index: NVML's index, or `parent.instance`.
         device: its handle.
         meter: its GPM, or None where it has none.
+        place: where Slurm and CUDA find it.
         uuid: of the GPU or the instance.
         model: NVIDIA's name of the product.
         tags: of its samples.
-        pids: processes with a compute context at the last reading.
+        pids: processes with a compute context at the last reading; None if NVML does not tell.
         narrow_pcie: whether PCIe byte counters were left out at the last reading.
 
     """
@@ -108,16 +149,20 @@ class Gpu:
         index: str,
         device: Device,
         meter: gpm.Meter | None,
+        place: Place,
         monotonic: Callable[[], float],
     ) -> None:
         self.index = index
         self.device = device
         self.meter = meter
+        self.place = place
         self.uuid = device.ask(str, "nvmlDeviceGetUUID") or ""
         self.model = device.ask(str, "nvmlDeviceGetName") or ""
         self.tags = tags(gpu=index, uuid=self.uuid, model=self.model)
-        self.pids: list[int] = []
+        self.pids: tuple[int, ...] | None = None
         self.narrow_pcie = False
+        self._moments: list[gpm.Reading] = []
+        self._told: tuple[gpm.Reading, ...] = ()
         self._monotonic = monotonic
         self._facts: dict[str, float] = {}
         self._facts_time = -math.inf
@@ -141,6 +186,19 @@ class Gpu:
         self._read_time = now
         return fields
 
+    def glance(self) -> None:
+        """Take GPM's means since its last reading, between two samples; raises `GpuLost`."""
+        if len(self._moments) < MOST_MOMENTS:
+            self._take_moment()
+
+    def seen(self) -> SeenGpu:
+        """Return what tells whose it is, as of the last `read`."""
+        return SeenGpu(self.index, self.uuid, self.place, self.pids, self._told)
+
+    def forget(self) -> None:
+        """Leave the last reading behind: the GPU does not answer."""
+        self.pids, self._told = None, ()
+
     def close(self) -> None:
         """Give back GPM's samples."""
         if self.meter is not None:
@@ -154,12 +212,11 @@ class Gpu:
             yield NARROW_PCIE
 
     def _processes(self) -> dict[str, float]:
-        pids = self.device.ask(
-            lambda processes: [int(process.pid) for process in processes],
+        self.pids = self.device.ask(
+            lambda processes: tuple(int(process.pid) for process in processes),
             "nvmlDeviceGetComputeRunningProcesses",
         )
-        self.pids = pids or []
-        return {} if pids is None else {"processes_total": float(len(pids))}
+        return {} if self.pids is None else {"processes_total": float(len(self.pids))}
 
     def _counters(self, seconds: float) -> dict[str, float]:
         wanted = [*(throttle.counter for throttle in THROTTLES), *COUNTERS]
@@ -191,15 +248,21 @@ class Gpu:
         return fields
 
     def _activity(self) -> dict[str, float]:
+        """Return the means since the last sample: those of all moments, each with its length."""
+        self._take_moment()
+        self._told, self._moments = tuple(self._moments), []
+        # a total goes on being told while GPM has nothing new
+        totals = {name: self._totals[name] for name in PCIE_RATES if name in self._totals}
+        return {**gpm.mean(self._told), **totals}
+
+    def _take_moment(self) -> None:
         reading = self.meter.read() if self.meter is not None else None
         if reading is None:
-            # a total goes on being told while GPM has nothing new
-            return {name: self._totals[name] for name in PCIE_RATES if name in self._totals}
-        fields = dict(reading.fields)
+            return
+        self._moments.append(reading)
         for total, rate in PCIE_RATES.items():
-            if rate in fields:
-                fields[total] = self._add(total, fields[rate] * reading.seconds)
-        return fields
+            if rate in reading.fields:
+                self._add(total, reading.fields[rate] * reading.seconds)
 
     def _add(self, name: str, amount: float) -> float:
         self._totals[name] = self._totals.get(name, 0.0) + amount

@@ -18,6 +18,7 @@ class Mount(NamedTuple):
         path: mount point.
         kind: file system type as the kernel names it (ext4, nfs4, lustre).
         source: what is mounted: a block device, `server:/export`, ...
+        root: which folder of the file system the mount shows.
 
     """
 
@@ -25,6 +26,7 @@ class Mount(NamedTuple):
     path: str
     kind: str
     source: str
+    root: str = "/"
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
@@ -37,7 +39,8 @@ def _parse_line(line: str) -> Mount | None:
     words, names = place.split(), what.split()
     if len(words) < 6 or len(names) < 2:
         return None
-    return Mount(words[2], unescape(words[4]), names[0], unescape(names[1]))
+    root, path = unescape(words[3]), unescape(words[4])
+    return Mount(words[2], path, names[0], unescape(names[1]), root)
 
 
 def unescape(word: str) -> str:

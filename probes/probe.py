@@ -69,6 +69,13 @@ class Probe(ABC):
 
         """
 
+    def glance_seconds(self) -> float | None:
+        """Return how often to `glance` between two samples; None for never."""
+        return None
+
+    def glance(self) -> None:  # noqa: B027 - most probes lose nothing between two samples
+        """Read what would be lost or blurred before the next sample, and keep it until then."""
+
     def limits(self) -> Sequence[str]:
         """Say what this probe cannot read here, each with what would add it; empty if nothing."""
         return ()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 from probes.parsing import counters, whole_lines
@@ -47,6 +48,11 @@ def parse_stat(line: bytes) -> Stat | None:
         return None
     numbers = counters([words[column] for column in _COLUMNS])
     return Stat(words[0], *map(int, numbers)) if numbers else None
+
+
+def read_stat(proc: Path | str, pid: int) -> Stat | None:
+    """Read one process's line below `proc`; None if it is gone."""
+    return parse_stat(_content(f"{proc}/{pid}/stat"))
 
 
 def parse_io(text: bytes) -> tuple[int, int] | None:
@@ -143,6 +149,11 @@ class ProcessTree:
         self._memory_peak = 0.0
         self._reads_io = False
 
+    @property
+    def pids(self) -> set[int]:
+        """The processes that were in the tree at the last `read`."""
+        return set(self._members)
+
     def read(self) -> dict[str, Value]:
         """Return the fields of `job_cgroup`; empty if the process was never seen.
 
@@ -218,7 +229,7 @@ class ProcessTree:
         return stat.parent in self._members or not self._leaders.isdisjoint(leaders)
 
     def _stat(self, pid: int) -> Stat | None:
-        return parse_stat(_content(f"{self._proc}/{pid}/stat"))
+        return read_stat(self._proc, pid)
 
     def _moved(self, pid: int) -> tuple[int, int] | None:
         moved = parse_io(_content(f"{self._proc}/{pid}/io"))

@@ -10,12 +10,14 @@ from probes.network import NetworkProbe
 from probes.power import PowerProbe
 from probes.pressure import PressureProbe
 from probes.probe import Probe
+from probes.resctrl import ResctrlProbe
 from probes.tempdisk import TempdiskProbe
 
 PROBES: tuple[type[Probe], ...] = (
     CpuProbe,
     MemoryProbe,
     PressureProbe,
+    ResctrlProbe,
     PowerProbe,
     NetworkProbe,
     InfinibandProbe,

@@ -7,11 +7,26 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.integration import services
+from tests.integration import browser, services
 from tests.slurm.bed import Bed, bed
 
-SERVICE_MARKERS = ("influxd", "victoria", "workloads", "systemd", "slurm", "cc")
+# how long an example takes is the machine's affair; CI tries the same examples each time, so that
+# a failure there is the change's, and every other run tries new ones
+settings.register_profile(
+    "rooflight",
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("rooflight")
+
+SERVICE_MARKERS = (
+    *("influxd", "victoria", "workloads", "systemd", "vm", "slurm", "ssh", "cc"),
+    "chromium",
+    "mount",
+)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -74,3 +89,14 @@ def slurm() -> Iterator[Bed]:
         except services.Missing as missing:
             pytest.skip(str(missing))
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
+    """A Chromium for all tests: each opens pages of its own, at a size of its own."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(browser.browser(tmp_path_factory.mktemp("chromium")))
+        except services.Missing as missing:
+            pytest.skip(str(missing))
+        yield running

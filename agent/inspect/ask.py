@@ -1,26 +1,44 @@
 """Put together what the store and Slurm know of a job; each is useful without the other."""
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from agent.config import Config
-from agent.inspect.collect import JobNotFound, collect, latest_jobid
+from agent.inspect.collect import JobNotFound, collect, latest_jobid, not_found, report_of
 from agent.inspect.findings import find
-from agent.inspect.model import JobHeader, JobReport, Node, TaskSummary
+from agent.inspect.header import merged, without_samples
+from agent.inspect.model import JobReport
+from agent.inspect.rows import JobRows, Run, number, read_jobs, text
+from agent.inspect.tasks import of_many
 from agent.slurm.accounting import (
     JOBID,
-    PENDING,
     Ask,
     SlurmJob,
     SlurmUnreachable,
     jobs,
+    jobs_of,
     latest,
     run_command,
 )
-from agent.stores.store import Store, StoreRefused, StoreUnreachable
+from agent.slurm.answers import PENDING
+from agent.stores.settings import SettingsError
+from agent.stores.store import Row, Select, Store, StoreRefused, StoreUnreachable
 
 LAST = "last"
+STORE_ERRORS = (StoreUnreachable, StoreRefused, SettingsError)
+
+MaySee = Callable[[SlurmJob], bool]
+"""Tells whether a run that Slurm told of may be shown to who asks."""
+
+MOST_RECENT = 10_000
+"""Rows of jobs that are looked through for one user's, where Slurm does not answer."""
+
+MOST_COMPONENTS = 256
+"""Components of a heterogeneous job (Slurm's own limit is 128)."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -28,6 +46,19 @@ class Asked(msgspec.Struct, frozen=True):
 
     report: JobReport
     store_words: str = ""
+
+
+class _Slurm(NamedTuple):
+    """What Slurm said: the runs that it knows, and why it could not be asked."""
+
+    runs: Sequence[SlurmJob] = ()
+    silence: str = ""
+    asked: bool = False
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the report has to know of it."""
+        words = f"Slurm could not be asked ({self.silence}): what follows is the store's alone"
+        return [words] if self.silence else []
 
 
 def inspect(
@@ -38,163 +69,157 @@ def inspect(
     *,
     restart: int | None = None,
     ask: Ask = run_command,
+    may_see: MaySee = lambda run: True,
 ) -> Asked:
     """Return the report on a job, by whatever of store and Slurm answers.
 
+    What Slurm tells and `may_see` does not let through counts as not told.
+
     Raises:
         JobNotFound: neither knows the job.
-        StoreUnreachable, StoreRefused: the store does not answer, and Slurm knows nothing.
+        StoreUnreachable, StoreRefused, SettingsError: the store does not answer, and Slurm knows
+            nothing.
 
     """
     if jobid == LAST:
         jobid = latest_jobid(store, config.cluster)
-    known, notes = _ask_slurm(jobid, ask)
-    runs = latest(known)
+    slurm = _Slurm()
+    if JOBID.fullmatch(jobid):
+        slurm = _ask_slurm(lambda: [run for run in jobs(jobid, ask) if may_see(run)])
+    runs = latest(slurm.runs)
+    if restart is not None:
+        runs = [run for run in slurm.runs if run.restart == restart]
     if len(runs) > 1:
-        return Asked(_summary(store, config, jobid, runs, now_ms, notes))
-    job = _run_of(known, restart)
+        return _several(store, config, jobid, runs, now_ms)
+    if runs:
+        return _one(store, config, runs[0], now_ms)
     try:
-        report = collect(store, config, job.raw if job else jobid, now_ms, restart)
-    except JobNotFound:
-        if job is None:
-            raise
-        report = _without_samples(config, job, now_ms)
-    except (StoreUnreachable, StoreRefused) as error:
-        if job is None:
-            raise
-        return Asked(_finished(_without_samples(config, job, now_ms), job, notes), str(error))
-    return Asked(_finished(report, job, notes))
+        raw = slurm.runs[-1].raw if slurm.runs else jobid
+        return _from_store(store, config, raw, now_ms, Run(restart), slurm)
+    except JobNotFound as words:
+        raise JobNotFound(f"{words}{_where_else(slurm)}") from words
 
 
-def _ask_slurm(jobid: str, ask: Ask) -> tuple[list[SlurmJob], list[str]]:
-    """Return the runs that Slurm knows, and a note if it could not be asked."""
-    if not JOBID.fullmatch(jobid):
-        return [], []
-    try:
-        return jobs(jobid, ask), []
-    except SlurmUnreachable as error:
-        return [], [f"Slurm could not be asked ({error}): what follows is the store's alone"]
-
-
-def _run_of(runs: Sequence[SlurmJob], restart: int | None) -> SlurmJob | None:
-    """Return the run after so many requeues, or the last one."""
-    if restart is not None and restart < len(runs):
-        return runs[restart]
-    return runs[-1] if runs else None
-
-
-def _finished(report: JobReport, job: SlurmJob | None, notes: Sequence[str]) -> JobReport:
-    """Add what Slurm knows better, and find again: some rules look at it."""
-    if job is not None:
-        report = msgspec.structs.replace(report, job=merged(report.job, job))
-    report = msgspec.structs.replace(report, notes=(*report.notes, *notes))
-    return msgspec.structs.replace(report, findings=find(report))
-
-
-def merged(header: JobHeader, job: SlurmJob) -> JobHeader:
-    """Return the header with Slurm's word on all that Slurm decides."""
-    end_ms = job.end_ms or header.end_ms
-    return msgspec.structs.replace(
-        header,
-        jobid=job.jobid,
-        raw=job.raw,
-        state=job.state,
-        user=job.user or header.user,
-        account=job.account,
-        partition=job.partition,
-        name=job.name,
-        hosts=job.hosts or header.hosts,
-        nodes=len(job.hosts) or header.nodes,
-        cpus=job.cpus or header.cpus,
-        gpus=job.gpus,
-        start_ms=job.start_ms or header.start_ms,
-        end_ms=end_ms,
-        elapsed_seconds=(
-            (end_ms - job.start_ms) / 1000 if end_ms and job.start_ms else header.elapsed_seconds
-        ),
-        exit_code=header.exit_code if job.exit_code is None else job.exit_code,
-        time_limit_seconds=job.time_limit_seconds,
-        reason=job.reason,
-    )
-
-
-def _without_samples(config: Config, job: SlurmJob, now_ms: int) -> JobReport:
-    """Return a report from Slurm's words alone."""
-    elapsed = max(0, (job.end_ms or now_ms) - job.start_ms) / 1000 if job.start_ms else 0.0
-    header = JobHeader(job.jobid, config.cluster, job.state, elapsed_seconds=elapsed)
-    words = f"no agent sampled job {job.raw}, as far as the store knows"
-    notes = [] if job.state == PENDING else [words]
-    return JobReport(merged(header, job), (), (), (), (), notes=notes)
-
-
-def _summary(
+def recent(
     store: Store,
     config: Config,
-    jobid: str,
-    runs: Sequence[SlurmJob],
+    user: str,
+    since_ms: int,
     now_ms: int,
-    notes: Sequence[str],
-) -> JobReport:
-    """Return a report with a line for each task of an array or component of a het job."""
-    tasks = [_task(store, config, run, now_ms) for run in runs]
-    states = sorted({run.state for run in runs})
-    starts = [run.start_ms for run in runs if run.start_ms]
-    ends = [run.end_ms for run in runs if run.end_ms]
-    finished = len(ends) == len(runs)
-    start_ms = min(starts, default=0)
-    end_ms = max(ends) if finished else None
-    header = JobHeader(
-        jobid,
-        config.cluster,
-        ", ".join(states),
-        user=runs[0].user,
-        account=runs[0].account,
-        partition=runs[0].partition,
-        name=runs[0].name,
-        hosts=sorted({host for run in runs for host in run.hosts}),
-        nodes=len({host for run in runs for host in run.hosts}),
-        cpus=sum(run.cpus for run in runs),
-        gpus=sum(run.gpus for run in runs),
-        start_ms=start_ms,
-        end_ms=end_ms,
-        elapsed_seconds=((end_ms or now_ms) - start_ms) / 1000 if start_ms else 0.0,
-    )
-    return JobReport(header, (), (), (), (), notes=notes, tasks=tasks)
+    *,
+    ask: Ask = run_command,
+) -> Asked:
+    """Return a line for each job of a user that waited or ran since a moment.
+
+    They are those that Slurm knows; where no Slurm answers, those that the store has.
+
+    Raises:
+        StoreUnreachable, StoreRefused, SettingsError: neither answers.
+
+    """
+    slurm = _ask_slurm(lambda: jobs_of(user, since_ms, ask))
+    if not slurm.silence:
+        return _several(store, config, "", latest(slurm.runs), now_ms)
+    rows = store.rows(Select("job", {"cluster": config.cluster}, newest=MOST_RECENT))
+    ours = [row for row in rows if text(row, "user") == user and _after(row, since_ms)]
+    jobids = list(dict.fromkeys(str(row["jobid"]) for row in ours))
+    found = read_jobs(store, config.cluster, jobids)
+    reports = [_judged(report_of(config, each, found[each], now_ms)) for each in jobids]
+    return Asked(of_many(config.cluster, "", reports, now_ms, slurm.notes()))
 
 
-def _task(store: Store, config: Config, run: SlurmJob, now_ms: int) -> TaskSummary:
+def _after(row: Row, since_ms: int) -> bool:
+    return number(row, "end_epoch_milliseconds") >= since_ms or "end_epoch_milliseconds" not in row
+
+
+def _ask_slurm(question: Callable[[], list[SlurmJob]]) -> _Slurm:
+    """Return what Slurm knows, or why it could not be asked."""
     try:
-        nodes = collect(store, config, run.raw, now_ms).nodes
-    except JobNotFound:
-        nodes = ()
-    elapsed = ((run.end_ms or now_ms) - run.start_ms) / 1000 if run.start_ms else 0.0
-    return TaskSummary(
-        run.jobid,
-        run.state,
-        run.hosts,
-        elapsed,
-        cpu_mean_ratio=_mean(nodes, "cpu"),
-        memory_peak_bytes=_highest(nodes, "memory"),
-        gpu_mean_ratio=_mean(nodes, " utilization"),
-    )
+        return _Slurm(question(), asked=True)
+    except SlurmUnreachable as error:
+        return _Slurm(silence=str(error), asked=True)
 
 
-def _mean(nodes: Sequence[Node], ending: str) -> float | None:
-    """Return the mean of a line over all nodes (and GPUs, if the line is theirs)."""
-    found = [
-        usage.mean
-        for node in nodes
-        for usage in node.usage
-        if usage.scope != "node" and usage.what.endswith(ending) and usage.mean is not None
-    ]
-    return sum(found) / len(found) if found else None
+def _where_else(slurm: _Slurm) -> str:
+    if slurm.silence:
+        return f"; Slurm could not be asked ({slurm.silence})"
+    return "; sacct and squeue do not know it either" if slurm.asked else ""
 
 
-def _highest(nodes: Sequence[Node], what: str) -> float | None:
-    peaks = [
-        usage.peak
-        for node in nodes
-        for usage in node.usage
-        if usage.what == what and usage.scope == "job" and usage.peak is not None
-    ]
-    return max(peaks, default=None)
+def _one(store: Store, config: Config, run: SlurmJob, now_ms: int) -> Asked:
+    """Return the report on a run that Slurm knows."""
+    report, words = without_samples(config.cluster, run), ""
+    if run.state != PENDING:
+        try:
+            report = collect(store, config, run.raw, now_ms, _run(run))
+        except JobNotFound:
+            pass
+        except STORE_ERRORS as error:
+            words = str(error)
+    return Asked(_judged(merged(report, run, now_ms)), words)
+
+
+def _several(
+    store: Store, config: Config, jobid: str, runs: Sequence[SlurmJob], now_ms: int
+) -> Asked:
+    """Return a report with a line for each run."""
+    words = ""
+    rows: dict[str, JobRows] = {}
+    begun = list(dict.fromkeys(run.raw for run in runs if run.state != PENDING))
+    try:
+        rows = read_jobs(store, config.cluster, begun)
+    except STORE_ERRORS as error:
+        words = str(error)
+    reports = [_judged(_of_run(config, run, rows, now_ms)) for run in runs]
+    return Asked(of_many(config.cluster, jobid, reports, now_ms), words)
+
+
+def _of_run(config: Config, run: SlurmJob, rows: dict[str, JobRows], now_ms: int) -> JobReport:
+    report = without_samples(config.cluster, run)
+    if run.state != PENDING and run.raw in rows:
+        with contextlib.suppress(JobNotFound):
+            report = report_of(config, run.raw, rows[run.raw], now_ms, _run(run))
+    return merged(report, run, now_ms)
+
+
+def _run(run: SlurmJob) -> Run:
+    return Run(run.restart, run.start_ms or None, run.end_ms)
+
+
+def _from_store(
+    store: Store, config: Config, jobid: str, now_ms: int, run: Run, slurm: _Slurm
+) -> Asked:
+    """Return the report on a job that only the store knows.
+
+    Components of a heterogeneous job have ids in a row, and their rows tell the id of the whole.
+    """
+    whole = re.fullmatch(r"(\d+)\+(\d+)", jobid)
+    raw = str(int(whole[1]) + int(whole[2])) if whole else jobid
+    leader = whole[1] if whole else jobid
+    rows = read_jobs(store, config.cluster, [raw]).get(raw, JobRows())
+    if whole and not _is_component(rows, leader):
+        raise not_found(config, jobid)
+    if not whole and _is_component(rows, leader):
+        parts = _components(store, config, leader)
+        reports = [_judged(report_of(config, each, parts[each], now_ms, run)) for each in parts]
+        return Asked(of_many(config.cluster, jobid, reports, now_ms, slurm.notes()))
+    report = collect(store, config, raw, now_ms, run, rows)
+    return Asked(_judged(msgspec.structs.replace(report, notes=(*report.notes, *slurm.notes()))))
+
+
+def _components(store: Store, config: Config, leader: str) -> dict[str, JobRows]:
+    """Return the rows of all components, by their ids."""
+    ids = [str(int(leader) + offset) for offset in range(MOST_COMPONENTS)]
+    found = read_jobs(store, config.cluster, ids)
+    return {
+        each: found[each] for each in ids if each in found and _is_component(found[each], leader)
+    }
+
+
+def _is_component(rows: JobRows, leader: str) -> bool:
+    return any(text(row, "het_jobid") == leader for row in rows.jobs)
+
+
+def _judged(report: JobReport) -> JobReport:
+    """Return the report with its findings: last, because some look at what Slurm knows better."""
+    return msgspec.structs.replace(report, findings=find(report))

@@ -1,23 +1,63 @@
 """The command `jobinspect`, and what `rooflight run` prints at its end."""
 
+import contextlib
+import functools
+import os
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from agent.command import NOT_FOUND, UNREACHABLE, Config, Fault, with_config
+from agent.command import NOT_FOUND, UNREACHABLE, USAGE, Config, Fault, with_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.inspect.ask import Asked
     from agent.inspect.model import JobReport
+    from agent.stores.store import Store
 
 WATCH_SECONDS = 10.0
+USUAL_WIDTH, NARROWEST = 100, 40
+UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds of a time span as people write it: 90s, 30m, 12h, 7d, 2w."""
+    if value is None:
+        return None
+    number, unit = value[:-1], value[-1:]
+    if not (number.isascii() and number.isdigit() and unit in UNIT_SECONDS):
+        raise click.BadParameter(f"{value!r} is no time span such as 30m, 12h or 7d")
+    return int(number) * UNIT_SECONDS[unit]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("jobid")
-@click.option("--per-node", is_flag=True, help="Show the utilisation of every host.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON (see README).")
+@click.argument("jobid", default="")
+@click.option("--per-node", is_flag=True, help="Show every host and GPU, however many there are.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the report as JSON, by the schema in agent/inspect/schema.json.",
+)
+@click.option(
+    "--since",
+    "since_seconds",
+    callback=_seconds,
+    metavar="TIME",
+    help="Instead of a JOBID: a line for each of your jobs that waited or ran in the last 12h, 7d.",
+)
+@click.option(
+    "--html",
+    "html_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the report as a page, with what happened when; it needs no network.",
+)
 @click.option("--cluster", default="", help="Cluster of the job; the configured one otherwise.")
 @click.option(
     "--restart", type=int, help="A requeued job's run: 0 the first; the last if not given."
@@ -29,6 +69,8 @@ def main(
     jobid: str,
     per_node: bool,
     as_json: bool,
+    since_seconds: float | None,
+    html_file: Path | None,
     cluster: str,
     restart: int | None,
     watch: bool,
@@ -40,10 +82,41 @@ def main(
     """
     import msgspec
 
+    if bool(jobid) == (since_seconds is not None):
+        raise click.UsageError("Name one JOBID, or with --since how far back to look for yours.")
     chosen = msgspec.structs.replace(config, cluster=cluster) if cluster else config
-    while show(chosen, jobid, per_node=per_node, as_json=as_json, restart=restart) and watch:
-        time.sleep(WATCH_SECONDS)
-        click.clear()
+    print_once = functools.partial(
+        show,
+        chosen,
+        jobid,
+        per_node=per_node,
+        as_json=as_json,
+        html_file=html_file,
+        restart=restart,
+        since_seconds=since_seconds,
+    )
+    goes_on = print_once()
+    if watch and goes_on:
+        _watch(print_once)
+
+
+def _watch(print_once: "Callable[[], bool]") -> None:
+    """Print until the job has ended or somebody presses Ctrl-C; a store may be away for a while."""
+    from agent.stores.store import StoreUnreachable
+
+    goes_on = True
+    with contextlib.suppress(KeyboardInterrupt):
+        while goes_on:
+            time.sleep(WATCH_SECONDS)
+            click.clear()
+            try:
+                goes_on = print_once()
+            except StoreUnreachable as error:
+                click.echo(f"rooflight: {error}: trying again", err=True)
+            except Fault as fault:
+                if fault.code != UNREACHABLE:
+                    raise
+                click.echo(f"rooflight: {fault}: trying again", err=True)
 
 
 def show(
@@ -52,42 +125,92 @@ def show(
     *,
     per_node: bool = False,
     as_json: bool = False,
+    html_file: Path | None = None,
     restart: int | None = None,
+    since_seconds: float | None = None,
 ) -> bool:
-    """Print the report on a job; return whether the job goes on.
+    """Print the report on a job, or write it as a page; return whether the job goes on.
+
+    With `since_seconds` it is on all jobs of this user in so long a time, and `jobid` is empty.
 
     Raises:
-        Fault: the store knows no such job.
+        Fault: the store knows no such job, or the page cannot be written.
         StoreUnreachable, StoreRefused: the store could not be asked.
 
     """
     import msgspec
 
-    from agent.inspect.ask import inspect
     from agent.inspect.collect import JobNotFound
-    from agent.stores.opening import open_for_reading
+    from agent.stores.opening import open_for_asker
 
-    store = open_for_reading(config)
+    store = open_for_asker(config)
+    now_ms = int(time.time() * 1000)
     try:
-        asked = inspect(store, config, jobid, int(time.time() * 1000), restart=restart)
+        asked = _asked(store, config, jobid, restart, since_seconds, now_ms)
+        if html_file:
+            _write_page(html_file, store, asked, now_ms)
     except JobNotFound as words:
-        raise Fault(str(words), NOT_FOUND) from words
+        raise Fault(f"{words}{_hidden()}", NOT_FOUND) from words
     finally:
         store.close()
     if as_json:
         encoded = msgspec.json.format(msgspec.json.encode(asked.report), indent=2)
         click.echo(encoded.decode())
-    else:
+    elif not html_file:
         _print_text(asked.report, per_node=per_node)
     if asked.store_words:
         raise Fault(f"the store does not answer: {asked.store_words}", UNREACHABLE)
     return asked.report.job.end_ms is None
 
 
-def _print_text(report: "JobReport", *, per_node: bool) -> None:
-    from rich.console import Console
+def _asked(
+    store: "Store",
+    config: Config,
+    jobid: str,
+    restart: int | None,
+    since_seconds: float | None,
+    now_ms: int,
+) -> "Asked":
+    """Return the report on one job, or on many, as the person who asks may see it."""
+    from agent.inspect.ask import inspect, recent
+    from agent.inspect.recall import recalled
+    from agent.privacy import visible_runs
 
+    if since_seconds is not None:
+        return recent(store, config, _user(), now_ms - int(since_seconds * 1000), now_ms)
+    seen = visible_runs(config)
+    return recalled(inspect(store, config, jobid, now_ms, restart=restart, may_see=seen))
+
+
+def _write_page(file: Path, store: "Store", asked: "Asked", now_ms: int) -> None:
+    from agent.inspect.report.writing import write_page
+
+    try:
+        size = write_page(file, store, asked, now_ms)
+    except OSError as error:
+        words = f"{file}: {error.strerror}: name another file with --html"
+        raise Fault(words, USAGE) from error
+    click.echo(f"rooflight: wrote {file} ({size / 1000:.0f} kB)", err=True)
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _hidden() -> str:
+    """Return what is to be added where a job is not found, whether there is such a job or not."""
+    return "" if os.geteuid() == 0 else " (jobs of others are not shown)"
+
+
+def _print_text(report: "JobReport", *, per_node: bool) -> None:
     from agent.inspect.text import render
 
-    width = None if sys.stdout.isatty() else 100
-    render(report, Console(width=width, highlight=False), per_node=per_node)
+    seen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if seen else USUAL_WIDTH
+    color = seen and not os.environ.get("NO_COLOR")
+    click.echo(render(report, max(NARROWEST, width), per_node=per_node, color=color))

@@ -5,6 +5,7 @@ meaning or goes away makes a new one.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -15,14 +16,17 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the utilisation table; what is unknown is absent.
 
     Attributes:
-        what: "cpu", "memory", "gpu 0", ...
-        unit: unit of mean, peak, total and available (ratio, B, W, J, s).
+        what: "cpu", "memory", "gpu 0 utilization", ...
+        unit: unit of mean, peak, total and available (ratio, B, B/s, W, J, s, count).
+        scope: "job" (exact for the job), "gpu" (exact for a GPU the job holds) or "node"
+            (everything on the node, other people's work included).
         mean: time-weighted mean while the job ran.
         peak: highest sample.
         total: sum over the job, for counters.
         available: what there was to use.
-        scope: "job" (exact for the job), "gpu" (exact for a GPU the job holds) or "node"
-            (everything on the node, other people's work included).
+        source: where the figure comes from: cgroup2, NVML, RAPL, a file of the kernel.
+        samples: how many of the samples of the host had it.
+        gpu: index of the GPU that it is of; empty for a line of the host.
 
     """
 
@@ -33,6 +37,86 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     peak: float | None = None
     total: float | None = None
     available: float | None = None
+    source: str = ""
+    samples: int | None = None
+    gpu: str = ""
+
+    @property
+    def figure(self) -> float | None:
+        """The one number by which hosts or GPUs are compared: the mean, or what comes next."""
+        if self.mean is not None:
+            return self.mean
+        return self.peak if self.total is None else self.total
+
+
+class Summary(Usage, frozen=True, omit_defaults=True):
+    """A line over all hosts, or all GPUs, of the job.
+
+    `mean` is that of theirs, `peak` the highest, `total` their sum, `available` what each had (the
+    mean, where they differ); `samples` are counted over all of them.
+
+    Attributes:
+        members: how many hosts or GPUs it is of.
+        samples_expected: how many samples there should be.
+        lowest: the lowest of their figures (see `Usage.figure`); absent with a single member.
+        lowest_on: its host, or host and GPU.
+        highest: the highest.
+        highest_on: its host, or host and GPU.
+
+    """
+
+    members: int = 1
+    samples_expected: int = 0
+    lowest: float | None = None
+    lowest_on: str = ""
+    highest: float | None = None
+    highest_on: str = ""
+
+
+class Outlier(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A host or GPU that is unlike the others of the job; the rule stands in `outliers.py`.
+
+    Attributes:
+        what: name of the line; of a GPU without "gpu N" before it.
+        value: its figure (see `Usage.figure`); median: that of all hosts, or GPUs.
+        gpu: empty for a host.
+
+    """
+
+    what: str
+    unit: str
+    host: str
+    value: float
+    median: float
+    gpu: str = ""
+
+    @property
+    def place(self) -> str:
+        """Host, or host and GPU."""
+        return place(self.host, self.gpu)
+
+
+def place(host: str, gpu: str = "") -> str:
+    """Return how a host or a GPU is named."""
+    return f"{host} gpu {gpu}" if gpu else host
+
+
+class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One GPU that the job held on a host.
+
+    Attributes:
+        gpu: its index there.
+        source: what its activity rests on: gpm, dcgm, or nvml (no pipe activity).
+        samples: samples taken of it; activity_samples: those among them with pipe activity.
+
+    """
+
+    gpu: str
+    uuid: str = ""
+    model: str = ""
+    source: str = ""
+    samples: int = 0
+    activity_samples: int = 0
 
 
 class GpuBounds(msgspec.Struct, frozen=True):
@@ -55,13 +139,17 @@ class GpuBounds(msgspec.Struct, frozen=True):
         return self.seconds.get(bound, 0.0) / busy if busy else 0.0
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(msgspec.Struct, frozen=True, dict=True):
     """One host of the job.
 
     Attributes:
         samples: samples taken; samples_expected: how many there should be.
         final: False while the job runs, or if its end was never seen.
         source: what job-exact figures rest on: cgroup2, cgroup1 or processes.
+        node: the host's name in Slurm, if it has another there.
+        cpus: CPUs that the job had on it.
+        gpus_not_given: GPUs on which its processes ran, and which it was not given.
+        gpus_not_found: GPUs that it was given, and NVML does not show.
 
     """
 
@@ -74,6 +162,34 @@ class Node(msgspec.Struct, frozen=True):
     source: str
     usage: Sequence[Usage]
     bounds: Sequence[GpuBounds] = ()
+    gpus: Sequence[Gpu] = ()
+    node: str = ""
+    cpus: float = 0.0
+    gpus_not_given: str = ""
+    gpus_not_found: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in Slurm, where it has one."""
+        return self.node or self.host
+
+    def line(self, what: str, gpu: str = "") -> Usage | None:
+        """Return a line of the host, or of one of its GPUs ("utilization" of "0")."""
+        return self._lines.get(f"gpu {gpu} {what}" if gpu else what)
+
+    @cached_property
+    def _lines(self) -> Mapping[str, Usage]:
+        return {usage.what: usage for usage in self.usage}
+
+    def mean(self, what: str, gpu: str = "") -> float | None:
+        """Return the mean of a line; None if it is not known."""
+        line = self.line(what, gpu)
+        return line.mean if line else None
+
+    def total(self, what: str, gpu: str = "") -> float | None:
+        """Return the total of a line; None if it is not known."""
+        line = self.line(what, gpu)
+        return line.total if line else None
 
 
 class Phase(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,6 +237,7 @@ class Finding(msgspec.Struct, frozen=True):
         severity: "info", "hint" or "warning".
         words: what was seen, with its numbers.
         advice: what to do.
+        places: hosts, or hosts and GPUs, that it is about; empty for the job as a whole.
 
     """
 
@@ -128,6 +245,7 @@ class Finding(msgspec.Struct, frozen=True):
     severity: str
     words: str
     advice: str
+    places: Sequence[str] = ()
 
 
 class JobHeader(msgspec.Struct, frozen=True):
@@ -135,7 +253,13 @@ class JobHeader(msgspec.Struct, frozen=True):
 
     Attributes:
         jobid: as the user writes it; `raw` is the number that the store knows.
-        start_ms: 0 while the job is pending; `reason` then says why.
+        hosts: names of all its nodes; `nodes` is how many there are.
+        restart: how often it was requeued before this run.
+        submit_ms: when it was queued; 0 if that is not known.
+        start_ms: 0 while the job is pending; `reason` then says why, and `expected_start_ms` when
+            Slurm means to start it (0 if it does not say).
+        wait_seconds: time in the queue.
+        memory_bytes: allocated on all its nodes; 0 if that is not known.
 
     """
 
@@ -159,10 +283,21 @@ class JobHeader(msgspec.Struct, frozen=True):
     raw: str = ""
     time_limit_seconds: float | None = None
     reason: str = ""
+    submit_ms: int = 0
+    wait_seconds: float | None = None
+    expected_start_ms: int = 0
+    memory_bytes: float = 0.0
 
 
 class TaskSummary(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One task of an array, or one component of a heterogeneous job, in a line."""
+    """One of several jobs in a line: a task of an array, a component of a heterogeneous job.
+
+    Attributes:
+        memory_peak_bytes: the highest of its hosts; memory_available_bytes: what that one had.
+        energy_joules: of its GPUs.
+        findings: ids of what its own report finds.
+
+    """
 
     jobid: str
     state: str
@@ -171,10 +306,27 @@ class TaskSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     cpu_mean_ratio: float | None = None
     memory_peak_bytes: float | None = None
     gpu_mean_ratio: float | None = None
+    memory_available_bytes: float | None = None
+    energy_joules: float | None = None
+    name: str = ""
+    cpus: int = 0
+    gpus: int = 0
+    start_ms: int = 0
+    exit_code: int | None = None
+    findings: Sequence[str] = ()
 
 
 class JobReport(msgspec.Struct, frozen=True):
-    """Everything that is known of one job."""
+    """Everything that is known of one job.
+
+    Attributes:
+        nodes: the hosts whose agents told of it; `job.nodes` says how many there should be.
+        tasks: of a whole array or heterogeneous job, its parts; all else is empty then.
+        summary: the lines of `nodes` over all hosts and GPUs.
+        outliers: hosts and GPUs unlike the others.
+        bounds: seconds under each roof, summed over all GPUs.
+
+    """
 
     job: JobHeader
     nodes: Sequence[Node]
@@ -184,4 +336,7 @@ class JobReport(msgspec.Struct, frozen=True):
     grafana: str = ""
     notes: Sequence[str] = ()
     tasks: Sequence[TaskSummary] = ()
+    summary: Sequence[Summary] = ()
+    outliers: Sequence[Outlier] = ()
+    bounds: Mapping[str, float] = {}
     schema: str = SCHEMA

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from agent.labels.gpuroofs import GpuRoofs, Signature, with_defaults
 from agent.labels.reference import BUSY_FROM, Look, only_one, signature_in, windows
+from probes.gpm import Reading
+from probes.gpu_device import SeenGpu
 from probes.sample import Sample, Tags, Value, tags
 from workloads.roofline import Bound, Fractions
 
@@ -178,27 +180,53 @@ class _Gpu:
     resembled_before: Bound = Bound.UNKNOWN
     joules: float | None = None
 
-    def bound(self, fields: Fields, seconds: float) -> dict[str, Value]:
-        """Return the fields of the `bound` sample."""
+    def bound(
+        self, fields: Fields, seconds: float, moments: Sequence[Reading] = ()
+    ) -> dict[str, Value]:
+        """Return the fields of the `bound` sample.
+
+        Args:
+            fields: of the `gpu` sample; means over the interval.
+            seconds: length of the interval.
+            moments: the parts of which it is made, where they are known.
+
+        """
         fractions = fractions_of(fields, self.roofs)
         if fractions.compute is None and fractions.memory is None:
-            return {"bound": self._weak_bound(fields, seconds).value, "evidence": "nvml"}
-        busy = fields.get("graphics_active_ratio", fields.get("utilization_ratio"))
-        known = busy if isinstance(busy, float) else None
+            return {**_held({self._weak_bound(fields, seconds): seconds}), "evidence": "nvml"}
         shares = {
             "compute_ratio": fractions.compute,
             "memory_ratio": fractions.memory,
             "link_ratio": fractions.link,
         }
+        parts: list[tuple[Fields, float]] = [(part.fields, part.seconds) for part in moments]
         return {
             **{name: min(1.0, share) for name, share in shares.items() if share is not None},
-            "bound": self.tracker.update(fractions, seconds, known).value,
+            **_held(self._time_under(parts or [(fields, seconds)], seconds)),
             "evidence": str(fields.get("source", "")),
         }
 
+    def _time_under(
+        self, parts: Sequence[tuple[Fields, float]], seconds: float
+    ) -> dict[Bound, float]:
+        """Return the seconds of the interval under each roof, in order of appearance.
+
+        The mean over a prefill and a decode would look balanced; its parts do not.
+        """
+        whole = sum(length for _, length in parts) or 1.0
+        held: dict[Bound, float] = {}
+        for fields, length in parts:
+            busy = fields.get("graphics_active_ratio", fields.get("utilization_ratio"))
+            known = busy if isinstance(busy, float) else None
+            bound = self.tracker.update(fractions_of(fields, self.roofs), length, known)
+            held[bound] = held.get(bound, 0.0) + seconds * length / whole
+        return held
+
     def _weak_bound(self, fields: Fields, seconds: float) -> Bound:
         """Believe a resemblance only when two samples in a row show it."""
-        utilization = fields.get("utilization_ratio")
+        # MIG instances have no utilization; one on which no program has a context is idle
+        unused = 0.0 if fields.get("processes_total") == 0.0 else None
+        utilization = fields.get("utilization_ratio", unused)
         known = utilization if isinstance(utilization, float) else None
         now = signature_of(fields, self._mean_watts(fields, seconds))
         if now is not None and known is not None:
@@ -234,9 +262,13 @@ class Labeller:
         self._keep = keep
         self._gpus: dict[Tags, _Gpu] = {}
 
-    def label(self, samples: Iterable[Sample], time_ms: int) -> list[Sample]:
-        """Return a `bound` sample for each `gpu` sample of a tick."""
-        return [self._label(each, time_ms) for each in samples if each.measurement == "gpu"]
+    def label(
+        self, samples: Iterable[Sample], time_ms: int, seen: Iterable[SeenGpu] = ()
+    ) -> list[Sample]:
+        """Return a `bound` sample for each `gpu` sample of a tick; `seen` are the same GPUs."""
+        moments = {gpu.index: gpu.moments for gpu in seen}
+        gpus = [sample for sample in samples if sample.measurement == "gpu"]
+        return [self._label(each, time_ms, moments) for each in gpus]
 
     def learn(self, phases: Sequence[tuple[int, Sample]]) -> None:
         """Take what GPUs without counters showed during the reference phases of one run.
@@ -259,7 +291,9 @@ class Labeller:
             gpu.roofs = with_defaults(gpu.model, self._measured.get(gpu.model))
         self._keep(self._measured)
 
-    def _label(self, sample: Sample, time_ms: int) -> Sample:
+    def _label(
+        self, sample: Sample, time_ms: int, moments: Mapping[str, Sequence[Reading]]
+    ) -> Sample:
         names = dict(sample.tags)
         gpu = self._gpus.get(sample.tags)
         if gpu is None:
@@ -268,7 +302,17 @@ class Labeller:
             self._gpus[sample.tags] = gpu
         seconds = max(0.0, (time_ms - gpu.last_ms) / 1000)
         gpu.last_ms = time_ms
-        return Sample("bound", tags(gpu=names["gpu"]), gpu.bound(sample.fields, seconds))
+        parts = moments.get(names["gpu"], ()) if sample.fields.get("source") == "gpm" else ()
+        bound = gpu.bound(sample.fields, seconds, parts)
+        return Sample("bound", tags(gpu=names["gpu"]), bound)
+
+
+def _held(seconds: Mapping[Bound, float]) -> dict[str, Value]:
+    """Return the fields that tell how long each bound held, and which did longest, or last."""
+    longest = max(reversed(list(seconds)), key=lambda bound: seconds[bound])
+    return {f"{bound}_seconds": length for bound, length in seconds.items()} | {
+        "bound": longest.value
+    }
 
 
 def _share(part: object, whole: object) -> float | None:

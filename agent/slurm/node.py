@@ -7,8 +7,11 @@ prolog nobody heard, and ends those whose epilog nobody heard.
 """
 
 import logging
+import os
 import pwd
+from contextlib import suppress
 
+from agent.jobs import RunningJob
 from agent.loop import Loop
 from agent.messages import JobStart
 from agent.slurm.discovery import find_job_cgroups, folders_of_jobs, folders_of_steps, owner_of
@@ -32,6 +35,9 @@ EPILOG_SECONDS = 60.0
 BEGIN_SECONDS = 3600.0
 """How long other prologs may take, from our prolog to the job's group."""
 
+FIRST_JOB_SECONDS = 60.0
+"""How long an agent that a prolog started waits for the job that it was started for."""
+
 
 class SlurmNode:
     """Follows the control groups of Slurm's jobs.
@@ -48,16 +54,22 @@ class SlurmNode:
         self._roots = roots
         self._node = node
         self._until_idle = until_idle
-        self._idle_since = self._refreshed = loop.clock.monotonic()
+        self._ship = loop.job_ended
+        self._refreshed = loop.clock.monotonic()
+        self._stops_at = self._refreshed + max(until_idle or 0.0, FIRST_JOB_SECONDS)
         self._unknown_since: dict[str, float] = {}
         self._gone_since: dict[str, float] = {}
         self._jobid_by_folder: dict[str, str] = {}
+        self._ended = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.folders = FolderWatch()
 
     def follow(self) -> None:
         """Look at the groups at once when Slurm changes them, and now and then in any case."""
         self._loop.before_tick = self._before_tick
+        self._ship, self._loop.job_ended = self._loop.job_ended, self._job_ended
+        self._loop.job_started = self._locate
         self._loop.watch(self.folders.fileno(), self._react)
+        self._loop.watch(self._ended, self._stop_when_idle)
         self.refresh()
 
     def refresh(self) -> None:
@@ -71,6 +83,11 @@ class SlurmNode:
         self._end_gone(found)
         self._stop_when_idle()
         self._refreshed = self._loop.clock.monotonic()
+
+    def _locate(self, running: RunningJob) -> None:
+        """Give a job its group, if Slurm made it before we were told of the job."""
+        if paths := find_job_cgroups(self._roots, self._node).get(running.job.jobid):
+            running.locate(paths)
 
     def _before_tick(self) -> None:
         waits = self._unknown_since or self._gone_since
@@ -125,12 +142,18 @@ class SlurmNode:
                 self._loop.end_job(running.job.jobid, None, end_ms)
 
     def _stop_when_idle(self) -> None:
-        now = self._loop.clock.monotonic()
-        if len(self._loop.jobs):
-            self._idle_since = now
-        if self._until_idle is not None and now - self._idle_since >= self._until_idle:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._ended)
+        if self._until_idle is None or len(self._loop.jobs):
+            return
+        if self._loop.clock.monotonic() >= self._stops_at:
             log.info("no job for %g s: done", self._until_idle)
             self._loop.stop()
+
+    def _job_ended(self) -> None:
+        self._ship()
+        self._stops_at = self._loop.clock.monotonic() + (self._until_idle or 0.0)
+        os.eventfd_write(self._ended, 1)  # not at once: one that is requeued begins again
 
 
 def _describe(jobid: str, node: str, pids: set[int], roots: Roots) -> JobStart:
@@ -138,7 +161,7 @@ def _describe(jobid: str, node: str, pids: set[int], roots: Roots) -> JobStart:
     owners = [owner_of(pid, roots) for pid in sorted(pids)]
     uid = next(filter(None, owners), 0)  # slurmstepd, root's, is in it too
     began = min((_started_ms(roots, pid) for pid in pids), default=0)
-    return JobStart(jobid, began, uid=uid, user=_user(uid), gpus=(), source="slurm", node=node)
+    return JobStart(jobid, began, uid=uid, user=_user(uid), gpus=(), gpus_by_use=True, source="slurm", node=node)
 
 
 def _user(uid: int) -> str:

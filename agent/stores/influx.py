@@ -5,114 +5,30 @@ Writes go to `/write` (api = "v1": every version, but 2.x needs DBRP mappings) o
 Source: InfluxData, "InfluxDB 1.x HTTP API", "InfluxDB v2 API", "InfluxQL reference".
 """
 
-import base64
-import gzip
-import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlencode
+from collections.abc import Sequence
 
-import msgspec
-
-from agent.stores.influxql import Answer, influxql, parse_rows
+from agent.stores.connection import (
+    DELIVERED,
+    DENIED,
+    TOO_LARGE,
+    InfluxConnection,
+    Reply,
+    read_answer,
+    refuse_unless_bad_data,
+)
+from agent.stores.influxql import Answer, influxql, parse_rows, parse_windows, windows_influxql
+from agent.stores.rejection import sort_out
 from agent.stores.settings import InfluxSettings, SettingsError
-from agent.stores.store import Row, Select, StoreRefused, StoreUnreachable
+from agent.stores.store import Rejected, Row, Select, StoreRefused, Windows
 from probes.catalogue import CATALOGUE, Database
 
-if TYPE_CHECKING:
-    from influxdb_client import InfluxDBClient
-    from influxdb_client.client.exceptions import InfluxDBError
+__all__ = ["InfluxConnection", "InfluxSettings", "InfluxStore"]
 
-__all__ = ["InfluxConnection", "InfluxSettings", "InfluxStore", "Reply", "SettingsError"]
+MOST_SEARCHES = 200
+"""Refusals answered by a closer look at one batch; what is unsorted then is given up."""
 
-# Imported where they are used: urllib3 costs 14 MiB of memory, which a command line with another
-# store need not pay, and influxdb_client costs 30 MiB. An agent that may have 45 MiB in all posts
-# v1 writes and reads through urllib3, and imports influxdb_client for v2 writes and setup only.
-
-MOST_REQUESTS = 200
-"""Requests made to find the bad lines of one batch; parts still unsorted then are given up."""
-
-_DELIVERED = (200, 201, 204)  # 3.x has used all three
-_BUSY = (0, 408, 429, 500, 502, 503, 504)  # 0: influxdb_client could not agree on TLS
-_BAD_DATA = (400, 413, 422)
-_REMEDIES = {
-    401: "check influx.username and its password_file, or the token_file",
-    403: "give the user or token the right to read and write both databases",
-    404: "run 'rooflight store setup', or check influx.api and the databases' names",
-}
-
-
-class Reply(NamedTuple):
-    """What the server answered.
-
-    Attributes:
-        status: HTTP status.
-        body: as it came.
-        retry_after: seconds it asked to be left alone, or 0.
-
-    """
-
-    status: int
-    body: bytes
-    retry_after: float
-
-    def words(self) -> str:
-        """Return the server's message: `error` in 1.x, `message` in 2.x, either in 3.x."""
-        try:
-            told = msgspec.json.decode(self.body, type=dict[str, object])
-        except msgspec.DecodeError:
-            return self.body[:500].decode(errors="replace").strip()
-        return str(told.get("error") or told.get("message") or told)[:500]
-
-
-class InfluxConnection:
-    """One server; keeps its connection open.
-
-    Raises:
-        SettingsError: see `InfluxSettings.credentials`.
-
-    """
-
-    def __init__(self, settings: InfluxSettings) -> None:
-        import urllib3
-
-        self._url = settings.url.rstrip("/")
-        self._headers = dict[str, str]()
-        if credentials := settings.credentials():
-            encoded = base64.b64encode(credentials.encode()).decode()
-            self._headers["Authorization"] = f"Basic {encoded}"
-        self._pool = urllib3.PoolManager(
-            num_pools=1,
-            retries=False,
-            timeout=settings.timeout_seconds,
-            ca_certs=settings.ca_file or None,
-        )
-
-    def request(
-        self, method: str, path: str, parameters: Mapping[str, str], lines: bytes | None = None
-    ) -> Reply:
-        """Send a request, with lines as its gzipped body, and return the answer.
-
-        Raises:
-            StoreUnreachable: there is no answer.
-
-        """
-        from urllib3.exceptions import HTTPError
-
-        headers, body = self._headers, None
-        if lines is not None:
-            # level 1 is a third of the time of the default and 10 % larger
-            headers, body = {**headers, "Content-Encoding": "gzip"}, gzip.compress(lines, 1)
-        target = f"{self._url}{path}?{urlencode(parameters)}"
-        try:
-            answer = self._pool.request(method, target, body=body, headers=headers)
-        except HTTPError as error:
-            raise StoreUnreachable(f"{self._url}: {reason(error)}") from error
-        return Reply(answer.status, answer.data, parse_seconds(answer.headers.get("Retry-After")))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._pool.clear()
+SHORT_LINE = 1024
+"""Bytes of a line that no sound server calls too large: its limit is wrong, and not the line."""
 
 
 class InfluxStore:
@@ -126,36 +42,33 @@ class InfluxStore:
     def __init__(self, settings: InfluxSettings) -> None:
         self._settings = settings
         self._names = settings.names()
-        self._connection = InfluxConnection(settings)
-        self._client: InfluxDBClient | None = None
+        self._connection: InfluxConnection | None = InfluxConnection(settings)
 
     def write(self, database: Database, lines: bytes) -> None:
-        """Write lines; a batch that is too large, or refused as a whole, is cut in two.
+        """Write lines; a batch that is too large, or has bad lines, is cut until those are found.
 
         Raises:
             StoreUnreachable: the server is away or overloaded.
-            StoreRefused: keep=True for what an admin can mend; keep=False when bad lines are
-                lost and all others written.
+            StoreRefused: keep=True for what an admin can mend; keep=False when the bad lines are
+                named and all others written.
 
         """
-        lost, words = 0, ""
-        batches, requests = [lines], 0
+        rejected: list[Rejected] = []
+        batches: list[Sequence[bytes]] = [lines.removesuffix(b"\n").split(b"\n")]
+        searches = 0
         while batches:
             batch = batches.pop()
-            reply = self._post(self._names[database], batch)
-            requests += 1
-            if reply.status in _DELIVERED:
+            reply = self._post(self._names[database], joined(batch))
+            if reply.status in DELIVERED:
                 continue
             refuse_unless_bad_data(reply)
-            words = words or reply.words()
-            halves = _halves(batch)
-            refused = _points_refused(reply)
-            if refused is None and len(halves) == 2 and requests < MOST_REQUESTS:
-                batches += reversed(halves)
-            else:
-                lost += batch.count(b"\n") if refused is None else refused
-        if lost:
-            raise StoreRefused(words, keep=False, points_lost=lost)
+            refuse_if_limit_is_wrong(reply, batch)
+            searches += reply.status != TOO_LARGE
+            bad, again = sort_out(reply, batch, give_up=searches >= MOST_SEARCHES)
+            rejected += [Rejected(reply.words(), joined(bad))] if bad else []
+            batches += reversed(again)
+        if rejected:
+            raise StoreRefused(rejected[0].words, keep=False, rejected=rejected)
 
     def rows(self, select: Select) -> Sequence[Row]:
         """Return the rows that match, oldest first.
@@ -165,132 +78,59 @@ class InfluxStore:
             StoreRefused: the server said no.
 
         """
-        database = self._names[CATALOGUE[select.measurement].database]
-        parameters = {"db": database, "epoch": "ms", "q": influxql(select)}
-        return parse_rows(read_answer(self._connection.request("GET", "/query", parameters)))
+        return parse_rows(self._answer(select.measurement, influxql(select)))
+
+    def windows(self, asked: Windows) -> Sequence[Row]:
+        """Return a field over time, see `Windows`.
+
+        Raises:
+            StoreUnreachable: the server does not answer.
+            StoreRefused: the server said no.
+
+        """
+        answers = [self._answer(asked.measurement, query) for query in windows_influxql(asked)]
+        return parse_windows(answers, asked.every_ms)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._connection.close()
-        if self._client:
-            self._client.close()
+        """Close the connection."""
+        if self._connection:
+            self._connection.close()
+        self._connection = None
+
+    def _answer(self, measurement: str, query: str) -> Answer:
+        database = self._names[CATALOGUE[measurement].database]
+        parameters = {"db": database, "epoch": "ms", "q": query}
+        return read_answer(self._connected().request("GET", "/query", parameters))
 
     def _post(self, database: str, lines: bytes) -> Reply:
-        if self._settings.api == "v2":
-            self._client = self._client or open_client(self._settings)
-            return _post_v2(self._client, self._settings, database, lines)
-        parameters = {"db": database, "precision": "ms"}
-        return self._connection.request("POST", "/write", parameters, lines)
+        try:
+            reply = self._connected().write(database, lines)
+        except SettingsError as error:  # the file of a secret was there when the agent began
+            raise StoreRefused(str(error), keep=True) from error
+        if reply.status in DENIED:
+            self.close()  # the next attempt reads the secrets again: an admin may have mended them
+        return reply
+
+    def _connected(self) -> InfluxConnection:
+        self._connection = self._connection or InfluxConnection(self._settings)
+        return self._connection
 
 
-def open_client(settings: InfluxSettings) -> "InfluxDBClient":
-    """Return influxdb_client's client for these settings.
-
-    Raises:
-        SettingsError: the token file cannot be read, or others may read it.
-
-    """
-    from influxdb_client import InfluxDBClient
-
-    return InfluxDBClient(
-        settings.url,
-        settings.token() or None,
-        timeout=int(settings.timeout_seconds * 1000),
-        enable_gzip=True,
-        org=settings.organization or "-",  # 3.x ignores it, but the client wants one
-        ssl_ca_cert=settings.ca_file or None,
-        retries=False,
-    )
+def joined(lines: Sequence[bytes]) -> bytes:
+    """Return lines as one text, each with its line end."""
+    return b"".join(line + b"\n" for line in lines)
 
 
-def _post_v2(
-    client: "InfluxDBClient", settings: InfluxSettings, bucket: str, lines: bytes
-) -> Reply:
-    from influxdb_client.rest import ApiException
-    from urllib3.exceptions import HTTPError
-
-    query = [("org", settings.organization or "-"), ("bucket", bucket), ("precision", "ms")]
-    headers = {"Content-Type": "text/plain; charset=utf-8", "Accept": "application/json"}
-    try:
-        # the client's WriteApi has threads, an endless queue and drops data after three minutes;
-        # its transport has none of them
-        client.api_client.call_api("/api/v2/write", "POST", {}, query, headers, body=lines)
-    except ApiException as error:
-        return reply_of(error)
-    except HTTPError as error:
-        raise StoreUnreachable(f"{settings.url}: {reason(error)}") from error
-    return Reply(204, b"", 0.0)
-
-
-def reply_of(error: "InfluxDBError") -> Reply:
-    """Return what the server answered when influxdb_client raised an error."""
-    answer = error.response
-    if answer is None:  # it could not agree on TLS, or found no such organization
-        return Reply(0, str(error.message or error).encode(), 0.0)
-    retry_after = parse_seconds(answer.getheader("Retry-After"))
-    return Reply(answer.status, str(answer.data).encode(), retry_after)
-
-
-def reason(error: Exception) -> str:
-    """Return urllib3's words without its objects, whose addresses differ each time."""
-    return re.sub(r"^(<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)): ", "", str(error))
-
-
-def parse_seconds(text: str | None) -> float:
-    """Return the seconds of a Retry-After header; 0 if there is none or it is a date."""
-    return float(text) if text and re.fullmatch(r"\d{1,9}", text) else 0.0
-
-
-def refuse_unless_bad_data(reply: Reply) -> None:
-    """Raise what the reply means, unless it says that the lines themselves are bad.
+def refuse_if_limit_is_wrong(reply: Reply, lines: Sequence[bytes]) -> None:
+    """Raise if even a single short line is too large for the server, or for a proxy before it.
 
     Raises:
-        StoreUnreachable: the server is busy.
         StoreRefused: an admin must act (keep=True).
 
     """
-    if reply.status in _BUSY or reply.status > 504:
-        raise StoreUnreachable(f"HTTP {reply.status}: {reply.words()}", reply.retry_after)
-    if reply.status not in _BAD_DATA:
-        remedy = _REMEDIES.get(reply.status, "check influx.url")
-        raise StoreRefused(f"HTTP {reply.status}: {reply.words()}; {remedy}", keep=True)
-
-
-def _points_refused(reply: Reply) -> int | None:
-    """Return how many points are lost; None if the server stored nothing of the batch.
-
-    After a "partial write" 1.x and 3.x (and 2.x for field types) have stored the good lines.
-    """
-    text = reply.body.decode(errors="replace")
-    if reply.status == 413 or "partial write" not in text:
-        return None
-    dropped = sum(int(count) for count in re.findall(r"dropped=(\d{1,9})", text))
-    return max(1, dropped + text.count("unable to parse"), text.count('"error_message"'))
-
-
-def _halves(lines: bytes) -> list[bytes]:
-    """Return the lines in two parts of about the same size; in one if it is a single line."""
-    middle = lines.find(b"\n", len(lines) // 2) + 1
-    if middle in (0, len(lines)):
-        middle = lines.rfind(b"\n", 0, len(lines) - 1) + 1
-    return [part for part in (lines[:middle], lines[middle:]) if part]
-
-
-def read_answer(reply: Reply) -> Answer:
-    """Return the answer to a query.
-
-    Raises:
-        StoreUnreachable: the server is busy.
-        StoreRefused: the query failed, or this is no InfluxDB.
-
-    """
-    if reply.status != 200:
-        refuse_unless_bad_data(reply)
-    try:
-        answer = msgspec.json.decode(reply.body, type=Answer)
-    except msgspec.DecodeError as error:
-        raise StoreRefused(f"not an answer of InfluxDB: {error}", keep=True) from error
-    complaint = answer.complaint()
-    if complaint or reply.status != 200:
-        raise StoreRefused(complaint or reply.words(), keep=True)
-    return answer
+    if reply.status == TOO_LARGE and len(lines) == 1 and len(lines[0]) < SHORT_LINE:
+        raise StoreRefused(
+            f"HTTP 413 for a single line of {len(lines[0])} bytes: {reply.words()}; raise the "
+            "limit of the server (max-body-size) or of the proxy before it",
+            keep=True,
+        )

@@ -7,19 +7,28 @@ Source: sqlite.org, "Write-Ahead Logging", "UPSERT".
 import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from agent.clock import Clock, SystemClock
 from agent.lineprotocol import Point, parse_line, stored_tag
-from agent.stores.store import Row, Select, StoreRefused, StoreUnreachable
+from agent.stores.store import (
+    Rejected,
+    Row,
+    Select,
+    StoreRefused,
+    StoreUnreachable,
+    Windows,
+    any_of,
+)
 from probes.catalogue import CATALOGUE, COMMON_TAGS, Database, Kind, Measurement
 from probes.sample import Value
 
 BUSY_SECONDS = 5.0
 RETENTION_EVERY_SECONDS = 3600.0
+TableRow = list[Value | None]
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -27,15 +36,9 @@ class LocalStore:
     """A file that keeps measurements for some days and jobs for ever.
 
     Opened when it is first used, so that a store that cannot be opened is tried again.
-
-    Attributes:
-        skipped: points or fields not written because the catalogue does not know them (a spool
-            that another version left).
-
     """
 
     def __init__(self, path: Path, retention_days: float, clock: Clock | None = None) -> None:
-        self.skipped = 0
         self._path = path
         self._retention_ms = retention_days * 86_400_000
         self._clock = clock or SystemClock()
@@ -54,17 +57,22 @@ class LocalStore:
     def write(self, database: Database, lines: bytes) -> None:
         """Write lines in one transaction; of the same tags and time, fields are merged.
 
+        Fields that the catalogue does not know are left out: another version left its spool.
+
         Raises:
             StoreUnreachable: the file is locked, or the disk is full.
-            StoreRefused: the file is broken (keep=True).
+            StoreRefused: the file is broken (keep=True), or has no room for some points
+                (keep=False), and all others are written.
 
         """
-        tables = self._tables(lines)
+        tables, rejected = _tables(lines)
         with self._using() as connection:
             with connection:
                 for name, rows in tables.items():
                     connection.executemany(self._upserts[name], rows)
             self._expire(connection)
+        if rejected:
+            raise StoreRefused(rejected[0].words, keep=False, rejected=rejected)
 
     def rows(self, select: Select) -> Sequence[Row]:
         """Return the rows that match, oldest first.
@@ -78,12 +86,19 @@ class LocalStore:
         if not set(select.where) <= set(tag_names(measurement)):
             return []
         query, values = select_statement(select)
-        with self._using() as connection:
-            if not _columns(connection, select.measurement):
-                return []  # a file that was made before this measurement was known
-            cursor = connection.execute(query, values)
-            names = [column[0] for column in cursor.description]
-            return [_row(names, row) for row in cursor][::-1]
+        return self._found(select.measurement, "time_ms", query, values)[::-1]
+
+    def windows(self, asked: Windows) -> Sequence[Row]:
+        """Return a field over time, see `Windows`.
+
+        Raises:
+            StoreUnreachable: the file is not there, or locked.
+            StoreRefused: the file is broken.
+
+        """
+        query, values = windows_statement(asked)
+        found = self._found(asked.measurement, asked.field, query, values)
+        return [row for row in found if "mean" in row or "count" in row]
 
     def prepare(self) -> None:
         """Make the file and its tables if they are not there.
@@ -101,6 +116,16 @@ class LocalStore:
         if self._connection:
             self._connection.close()
         self._connection = None
+
+    def _found(
+        self, measurement: str, column: str, query: str, values: Sequence[str | int]
+    ) -> list[Row]:
+        with self._using() as connection:
+            if column not in _columns(connection, measurement):
+                return []  # a file that was made before this was known
+            cursor = connection.execute(query, values)
+            names = [column[0] for column in cursor.description]
+            return [_row(names, row) for row in cursor]
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
@@ -150,23 +175,6 @@ class LocalStore:
             for measurement in CATALOGUE.values():
                 _build_table(connection, measurement)
 
-    def _tables(self, lines: bytes) -> dict[str, list[list[Value | None]]]:
-        """Return the rows to write by measurement."""
-        tables: dict[str, list[list[Value | None]]] = defaultdict(list)
-        for line in lines.decode(errors="replace").split("\n"):
-            if not line:
-                continue
-            try:
-                point = parse_line(line)
-            except ValueError:
-                self.skipped += 1
-                continue
-            row, left_out = table_row(point)
-            self.skipped += left_out
-            if row:
-                tables[point.measurement].append(row)
-        return tables
-
     def _expire(self, connection: sqlite3.Connection) -> None:
         """Delete old measurements, once an hour; jobs are kept."""
         if self._clock.monotonic() - self._expired_at < RETENTION_EVERY_SECONDS:
@@ -180,26 +188,44 @@ class LocalStore:
                     connection.execute(statement, (oldest_ms,))
 
 
+def _tables(lines: bytes) -> tuple[dict[str, list[TableRow]], list[Rejected]]:
+    """Return the rows to write by measurement, and the lines that are none."""
+    tables: dict[str, list[TableRow]] = defaultdict(list)
+    rejected = []
+    for line in lines.removesuffix(b"\n").split(b"\n"):
+        try:
+            point = parse_line(line.decode())
+            row = table_row(point)
+        except ValueError as error:
+            rejected.append(Rejected(str(error), line + b"\n"))
+        else:
+            tables[point.measurement].append(row)
+    return tables, rejected
+
+
 def tag_names(measurement: Measurement) -> tuple[str, ...]:
     """Return all tags of a measurement."""
     return (*COMMON_TAGS, *measurement.tags)
 
 
-def table_row(point: Point) -> tuple[list[Value | None] | None, int]:
-    """Return a point's row (time, tags, fields) and how many of its fields are left out.
+def table_row(point: Point) -> TableRow:
+    """Return a point's row: time, tags, fields.
 
-    The row is None, and counts as one, if measurement, a tag or every field is unknown.
+    Raises:
+        ValueError: the catalogue knows not its measurement, a tag, or any of its fields.
+
     """
     measurement = CATALOGUE.get(point.measurement)
+    if measurement is None:
+        raise ValueError(f"this version's catalogue has no measurement {point.measurement!r}")
     tags = dict(point.tags)
-    if measurement is None or not set(tags) <= set(tag_names(measurement)):
-        return None, 1
+    if unknown := tags.keys() - set(tag_names(measurement)):
+        raise ValueError(f"{point.measurement} has no tag {min(unknown)!r} in this version")
     values = [_fitting(point, name) for name in measurement.fields]
-    known = sum(value is not None for value in values)
-    if known == 0:
-        return None, 1
+    if all(value is None for value in values):
+        raise ValueError(f"{point.measurement} has no field {min(point.fields)!r} in this version")
     texts = [tags.get(name, "") for name in tag_names(measurement)]
-    return [float(point.time_ms), *texts, *values], len(point.fields) - known
+    return [float(point.time_ms), *texts, *values]
 
 
 def _fitting(point: Point, name: str) -> Value | None:
@@ -222,8 +248,7 @@ def upsert_statement(measurement: Measurement) -> str:
 
 def select_statement(select: Select) -> tuple[str, list[str | int]]:
     """Return the query, newest first so that a limit keeps the newest, and its values."""
-    conditions = [f"{_name(name)} = ?" for name in select.where]
-    values: list[str | int] = [stored_tag(value) for value in select.where.values()]
+    conditions, values = _conditions(select.where)
     for condition, bound in (("time_ms >= ?", select.since_ms), ("time_ms <= ?", select.until_ms)):
         if bound is not None:
             conditions.append(condition)
@@ -231,6 +256,49 @@ def select_statement(select: Select) -> tuple[str, list[str | int]]:
     where = " AND ".join(conditions) or "TRUE"
     query = f"SELECT * FROM {_name(select.measurement)} WHERE {where} ORDER BY time_ms DESC LIMIT ?"  # noqa: S608
     return query, [*values, -1 if select.newest is None else select.newest]
+
+
+def windows_statement(asked: Windows) -> tuple[str, list[str | int]]:
+    """Return the query for a field over time, and its values.
+
+    Source: sqlite.org, "Window Functions".
+    """
+    field, by = _name(asked.field), [_name(name) for name in asked.by]
+    wanted, tags = _conditions(asked.where)
+    times = (f"time_ms {asked.first} ?", "time_ms <= ?")
+    where = " AND ".join([*times, f"{field} IS NOT NULL", *wanted])
+    values: list[str | int] = [asked.since_ms, asked.until_ms, *tags]
+    source = f"{_name(asked.measurement)} WHERE {where}"
+    if asked.kind is Kind.GAUGE:
+        shown = f"AVG({field}) AS mean, MIN({field}) AS low, MAX({field}) AS high"
+    elif asked.kind is Kind.COUNTER:
+        shown = "1000.0 * SUM(CASE WHEN grown >= 0 THEN grown END) / SUM(passed) AS mean"
+        source = f"({_steps(asked, source)})"
+    else:
+        shown = "1.0 * COUNT(*) AS count"
+        source += f" AND {field} = ?"
+        values.append(asked.text)
+    end = f"((time_ms - 1) / {asked.every_ms} + 1) * {asked.every_ms}"
+    columns = ", ".join([*by, f"{end} AS time_ms", shown])
+    grouped = ", ".join([*by, end])
+    return f"SELECT {columns} FROM {source} GROUP BY {grouped} ORDER BY {grouped}", values  # noqa: S608
+
+
+def _steps(asked: Windows, source: str) -> str:
+    """Return the query for what a counter grew by since the sample before, and for how long."""
+    series = ", ".join(_name(tag) for tag in tag_names(CATALOGUE[asked.measurement]))
+    field = _name(asked.field)
+    grown = f"{field} - LAG({field}) OVER series AS grown"
+    passed = "time_ms - LAG(time_ms) OVER series AS passed"
+    window = f"WINDOW series AS (PARTITION BY {series} ORDER BY time_ms)"
+    return f"SELECT *, {grown}, {passed} FROM {source} {window}"  # noqa: S608
+
+
+def _conditions(where: Mapping[str, str | Sequence[str]]) -> tuple[list[str], list[str | int]]:
+    """Return a condition for each tag, and the values that stand in them."""
+    wanted = {_name(tag): [*map(stored_tag, any_of(value))] for tag, value in where.items()}
+    conditions = [f"{tag} IN ({', '.join('?' * len(values))})" for tag, values in wanted.items()]
+    return conditions, [value for values in wanted.values() for value in values]
 
 
 def _build_table(connection: sqlite3.Connection, measurement: Measurement) -> None:

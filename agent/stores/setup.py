@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
-from agent.stores.influx import (
+from agent.stores.connection import (
     InfluxConnection,
     open_client,
     read_answer,

@@ -113,6 +113,9 @@ def peers(config: Config) -> list[Reading]:
 
 def reading_of(row: Row) -> Reading:
     """Return a stored ceiling as a reading."""
-    texts = {name: str(row.get(name, "")) for name in ("host", "device", "model", "kind", "dtype")}
+    host, device, model, kind, dtype = (
+        str(row.get(name, "")) for name in ("host", "device", "model", "kind", "dtype")
+    )
     rate = row.get("flops_per_second", row.get("bytes_per_second", 0.0))
-    return Reading(**texts, driver="", per_second=float(rate), at=float(row["time_ms"]) / 1000)
+    at = float(row["time_ms"]) / 1000
+    return Reading(host, device, model, "", kind, dtype, float(rate), at)

@@ -31,6 +31,7 @@ CGROUP_FILES = {
     "memory.current": "68719476736\n",
     "memory.peak": "88719476736\n",
     "memory.max": "137438953472\n",
+    "memory.stat": "".join(f"entry_{number} 123456789\n" for number in range(50)) + "shmem 4096\n",
     "memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n",
     "io.stat": "259:0 rbytes=1048576 wbytes=2097152 rios=9 wios=9 dbytes=0 dios=0\n",
 }

@@ -173,11 +173,16 @@ def _mean(rounds: Sequence[Figures], name: str) -> float:
 
 def heading(seconds: int, rounds: int) -> str:
     """Return where, when, how and with which versions this was measured."""
+    versions = ", ".join(_versions())
+    return f"{machine()}, {versions}. {rounds} rounds of {seconds} s at one sample a second."
+
+
+def machine() -> str:
+    """Return the day, the machine and the versions that every figure here depends on."""
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} CPUs, Linux "
         f"{platform.release()}, Python {platform.python_version()}; "
-        f"rooflight {version('rooflight')}, {', '.join(_versions())}. "
-        f"{rounds} rounds of {seconds} s at one sample a second."
+        f"rooflight {version('rooflight')}"
     )
 
 

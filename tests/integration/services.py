@@ -3,16 +3,18 @@
 import contextlib
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 START_SECONDS = 20.0
+DROP_IN = Path(__file__).parents[2] / "deploy" / "influxdb" / "rooflight.conf"
 
 
 class Missing(Exception):
@@ -28,7 +30,9 @@ def free_port() -> int:
 class Service:
     """One server process that can be paused, killed and started again on the same data."""
 
-    def __init__(self, command: list[str], port: int, log: Path) -> None:
+    def __init__(
+        self, command: list[str], port: int, log: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
         program = shutil.which(command[0])
         if program is None:
             raise Missing(f"{command[0]} is not installed")
@@ -36,7 +40,13 @@ class Service:
         self.url = f"http://127.0.0.1:{port}"
         self._command = [program, *command[1:]]
         self._log = log
+        self._settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the service was never started"
+        return self._process.pid
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -48,7 +58,7 @@ class Service:
             time.sleep(0.05)
 
     def pause(self) -> None:
-        """Stop the server, and wait until each of its threads has stopped: a signal takes a moment."""
+        """Stop the server, and wait until each of its threads has: a signal takes a moment."""
         self._signal(signal.SIGSTOP)
         deadline = time.monotonic() + START_SECONDS
         while not self._stopped():
@@ -73,7 +83,8 @@ class Service:
             self._wait()
 
     def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        environment = {**own, **self._settings}
         return subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
 
     def _answers(self) -> bool:
@@ -108,32 +119,33 @@ class Service:
 def influxd(
     directory: Path, *, auth: bool = False, body_limit: int = 25_000_000
 ) -> Iterator[Service]:
-    """Run InfluxDB 1.x, set up as deploy/influxdb advises: a series index on disk."""
+    """Run InfluxDB 1.x with the settings of deploy/influxdb."""
     port = free_port()
     config = directory / "influxdb.conf"
     config.write_text(
         f"""
-reporting-disabled = true
 bind-address = "127.0.0.1:{free_port()}"
 [meta]
 dir = "{directory}/meta"
 [data]
 dir = "{directory}/data"
 wal-dir = "{directory}/wal"
-index-version = "tsi1"
-query-log-enabled = false
-[monitor]
-store-enabled = false
 [http]
 bind-address = "127.0.0.1:{port}"
 auth-enabled = {str(auth).lower()}
 max-body-size = {body_limit}
-log-enabled = false
 """
     )
-    service = Service(["influxd", "-config", str(config)], port, directory / "influxd.log")
+    command = ["influxd", "-config", str(config)]
+    service = Service(command, port, directory / "influxd.log", advised_settings())
     with _running(service):
         yield service
+
+
+def advised_settings() -> dict[str, str]:
+    """Return what the drop-in for InfluxDB's unit puts into its environment."""
+    text = DROP_IN.read_text()
+    return dict(re.findall(r"^Environment=(\w+)=(\S+)$", text, re.MULTILINE))
 
 
 @contextlib.contextmanager

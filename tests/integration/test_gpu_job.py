@@ -34,18 +34,28 @@ def test_energy_memory_and_power_of_each_gpu_agree_with_the_trace(tmp_path: Path
     assert "gpu 1 was held and used 0.0% of the time" in idle[0]["words"]
 
 
-def test_only_visible_devices_belong_to_the_job(tmp_path: Path) -> None:
-    variables = {**environment(TRACES / "four_a100.csv"), "CUDA_VISIBLE_DEVICES": "2"}
+@pytest.mark.parametrize(
+    ("trace", "visible", "gpu"),
+    [
+        ("four_a100.csv", "2", "2"),
+        ("four_a100.csv", "GPU-22222222-0000-0000-0000-000000000001", "1"),
+        ("mig_h100.csv", "MIG-33333333-0000-0000-0000-000000000002", "0.2"),
+    ],
+)
+def test_only_visible_devices_belong_to_the_job(
+    tmp_path: Path, trace: str, visible: str, gpu: str
+) -> None:
+    variables = {**environment(TRACES / trace), "CUDA_VISIBLE_DEVICES": visible}
     site = Site(tmp_path, environment=variables)
     site.call("rooflight", "run", "--interval", "0.25", "--", "sleep", "1")
     report = site.report()
     assert report["job"]["gpus"] == 1
     gpus = {
-        line["what"].rsplit(" ", 1)[0]
+        line["what"].removesuffix(" memory")
         for line in report["nodes"][0]["usage"]
-        if line["what"].endswith(" energy") and line["scope"] == "gpu"
+        if line["what"].endswith(" memory") and line["scope"] == "gpu"
     }
-    assert gpus == {"gpu 2"}
+    assert gpus == {f"gpu {gpu}"}
 
 
 def test_a_driver_that_hangs_costs_the_gpu_and_nothing_else(tmp_path: Path) -> None:

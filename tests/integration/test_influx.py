@@ -3,10 +3,12 @@
 import gzip
 import json
 import random
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -121,8 +123,40 @@ def test_a_field_conflict_loses_only_the_bad_point(store: InfluxStore) -> None:
     with pytest.raises(StoreRefused, match="field type conflict") as refused:
         store.write(METRICS, lines)
     assert not refused.value.keep
-    assert refused.value.points_lost == 2
+    (rejected,) = refused.value.rejected
+    assert rejected.lines.count(b"text") == rejected.lines.count(b"another") == 1
+    assert rejected.lines.count(b"\n") == 2
     assert len(store.rows(Select("cpu", {}))) == 2
+
+
+def test_two_conflicts_and_garbage_in_one_batch_are_all_found(store: InfluxStore) -> None:
+    """1.x tells of one kind of trouble at a time, and not of lines that it could not read."""
+    store.write(METRICS, point("cpu", NOW_MS, {"host": "n"}, user_seconds=1.0, idle_seconds=1.0))
+    bad = [
+        point("cpu", NOW_MS + 1, {"host": "n"}, user_seconds="a text"),
+        point("cpu", NOW_MS + 2, {"host": "n"}, idle_seconds="a text"),
+        b"garbage\n",
+    ]
+    good = [point("cpu", NOW_MS + n, {"host": "n"}, user_seconds=1.0) for n in range(10, 30)]
+    with pytest.raises(StoreRefused) as refused:
+        store.write(METRICS, b"".join([*good[:5], bad[0], bad[1], *good[5:15], bad[2], *good[15:]]))
+    found = b"".join(each.lines for each in refused.value.rejected).splitlines(keepends=True)
+    assert sorted(found) == sorted(bad)
+    assert len(store.rows(Select("cpu", {}))) == 1 + len(good)
+
+
+def test_points_from_before_the_retention_are_set_aside(influxd: Service) -> None:
+    settings = msgspec.structs.replace(fresh_settings(influxd), retention_days=1)
+    setup_influx(settings)
+    store = InfluxStore(settings)
+    now = int(time.time() * 1000)
+    old = point("cpu", now - 40 * 3_600_000, {"host": "n"}, user_seconds=1.0)
+    fresh = point("cpu", now, {"host": "n"}, user_seconds=2.0)
+    with pytest.raises(StoreRefused, match="beyond retention policy") as refused:
+        store.write(METRICS, fresh + old + fresh)
+    assert [each.lines for each in refused.value.rejected] == [old]
+    assert len(store.rows(Select("cpu", {}))) == 1
+    store.close()
 
 
 def test_lines_that_are_no_lines_lose_nothing_else(store: InfluxStore) -> None:

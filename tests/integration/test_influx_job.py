@@ -136,3 +136,30 @@ def test_without_influxdb_jobinspect_says_so_and_a_run_is_not_lost(
     jobs = InfluxStore(settings(own_influxd, "down"))
     assert len(jobs.rows(Select("job", {}))) == 2
     jobs.close()
+
+
+HOSTILE = (
+    "a,b=c d\"e'f\\ [bold]x[/]; DROP DATABASE hostile; <script>alert(1)</script> \t" + "x" * 10_000
+)
+
+
+def test_hostile_names_come_out_literally_and_harm_nothing(
+    tmp_path: Path, influxd: Service
+) -> None:
+    site = influx_site(tmp_path, influxd, "hostile")
+    site.call("rooflight", "run", "--quiet", "--name", HOSTILE, "--", "true")
+    for jobid in (
+        "'; DROP DATABASE hostile; --",
+        'x" OR 1=1',
+        "../../etc/passwd",
+        "7\n8",
+        "x" * 10_000,
+    ):
+        done = site.complete("jobinspect", jobid)
+        assert done.returncode == 1, done.stderr
+        assert done.stdout == ""
+    report = site.report("last")
+    assert report["job"]["name"] == HOSTILE
+    text = site.call("jobinspect", report["job"]["jobid"])
+    assert "\x1b" not in text
+    assert "true" in text  # the command; the name is in the JSON

@@ -19,7 +19,9 @@ import pytest
 from agent.labels.bounds import Labeller, signature_of
 from agent.labels.gpuroofs import GpuRoofs, Signature
 from agent.plausible import plausible
+from probes.catalogue import BOUNDS
 from probes.gpu import GpuProbe
+from probes.gpu_device import SeenGpu
 from probes.probe import Context
 from probes.sample import Sample, Value
 from tests.integration.commands import Site
@@ -46,48 +48,100 @@ class Second(NamedTuple):
     label: Fields
 
 
+class Tick(NamedTuple):
+    """A sample of the GPU, as its probe tells it."""
+
+    second: int
+    sample: Sample
+    gpu: SeenGpu
+
+
+class Interval(NamedTuple):
+    """Seconds by bound between two samples: as they were played, and as they were labelled."""
+
+    played: Counter[str]
+    labelled: Counter[str]
+
+
 Play = Callable[..., list[Second]]
+PlayTicks = Callable[..., list[Tick]]
 
 
 @pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
-    """Replay a trace through the real binding, the probe, the range check and the labeller."""
+def play_ticks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlayTicks:
+    """Replay a trace through the real binding, the probe and the range check."""
     monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(build())))
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
     clock, copy = tmp_path / "clock", tmp_path / "trace.csv"
 
-    def seconds_of(text: str, measured: GpuRoofs | None = None) -> list[Second]:
+    def ticks_of(text: str, every: int = 1) -> list[Tick]:
         copy.write_text(text)
         settings = replay_settings({"trace": str(copy), "clock": str(clock)})
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
-        labeller = Labeller({MODEL: measured} if measured else {})
-        truths = truths_of(text)
-        samples = ticks(clock, len(truths))
-        labelled = [
-            labeller.label([sample], round(1000 * (number - 1 + JUST_BEFORE)))[0]
-            for number, sample in enumerate(samples)
-        ]
-        pairs = zip(truths, samples[1:], labelled[1:], strict=True)
-        return [Second(truth, seen.fields, label.fields) for truth, seen, label in pairs]
+        return ticks(clock, len(truths_of(text)), every)
+
+    return ticks_of
+
+
+@pytest.fixture
+def play(play_ticks: PlayTicks) -> Play:
+    """Label every second of a replayed trace."""
+
+    def seconds_of(text: str, measured: GpuRoofs | None = None) -> list[Second]:
+        found = play_ticks(text)
+        pairs = zip(truths_of(text), found[1:], labels_of(found, measured)[1:], strict=True)
+        return [Second(truth, tick.sample.fields, label) for truth, tick, label in pairs]
 
     return seconds_of
 
 
-def ticks(clock: Path, seconds: int) -> list[Sample]:
-    """Return the first sample, from which GPM starts, and one for each second."""
+def ticks(clock: Path, seconds: int, every: int) -> list[Tick]:
+    """Return the first sample, from which GPM starts, and one every so many seconds."""
     now = 0.0
     clock.write_text("0")
     probe = GpuProbe(Context(monotonic=lambda: now))
-    samples = list(probe.sample())
-    for second in range(seconds):
-        now = second + JUST_BEFORE
+    found = [tick_of(probe, 0)]
+    for half in range(1, 2 * seconds + 1):
+        now = half / 2 - 1 + JUST_BEFORE
         clock.write_text(str(now))
-        samples += probe.sample()
+        if half % (2 * every):
+            probe.glance()  # as the probe's thread does between samples
+        else:
+            found.append(tick_of(probe, half // 2))
     probe.close()
-    checked = [plausible(sample) for sample in samples]
+    checked = [plausible(tick.sample) for tick in found]
     assert sum(dropped for _, dropped in checked) == 0
-    return [sample for sample, _ in checked]
+    return found
+
+
+def tick_of(probe: GpuProbe, second: int) -> Tick:
+    (sample,) = probe.sample()
+    (gpu,) = probe.seen
+    return Tick(second, sample, gpu)
+
+
+def labels_of(ticks: Sequence[Tick], measured: GpuRoofs | None) -> list[Fields]:
+    labeller = Labeller({MODEL: measured} if measured else {})
+    return [
+        labeller.label([tick.sample], 1000 * tick.second, [tick.gpu])[0].fields for tick in ticks
+    ]
+
+
+def intervals_of(
+    text: str, found: Sequence[Tick], measured: GpuRoofs | None = None
+) -> list[Interval]:
+    """Return what was played and what was labelled between each two samples."""
+    truths = truths_of(text)
+    seconds = [
+        Counter({bound: float(label.get(f"{bound}_seconds", 0.0)) for bound in BOUNDS})
+        for label in labels_of(found, measured)
+    ]
+    pairs = zip(found, found[1:], seconds[1:], strict=False)
+    return [
+        Interval(Counter(truths[begin.second : end.second]), labelled)
+        for begin, end, labelled in pairs
+    ]
 
 
 def truths_of(text: str) -> list[str]:
@@ -114,6 +168,19 @@ def without_gpm(text: str) -> str:
 def share(seconds: Sequence[Second], rule: Rule, *wanted: str) -> float:
     """Return the share of seconds whose label is the truth or one of `wanted`."""
     return fmean(rule(each.seen) in (each.truth, *wanted) for each in seconds)
+
+
+def agreeing(intervals: Sequence[Interval]) -> float:
+    """Return the share of time that is labelled as it was played."""
+    shared = sum((played & labelled).total() for played, labelled in intervals)
+    return shared / sum(played.total() for played, _ in intervals)
+
+
+def contradicting(intervals: Sequence[Interval]) -> float:
+    """Return the share of time that has a label, and a wrong one."""
+    wrong = [labelled - played for played, labelled in intervals]
+    told = sum(each.total() - each["unknown"] for each in wrong)
+    return told / sum(played.total() for played, _ in intervals)
 
 
 def labelled(seconds: Sequence[Second]) -> list[str]:
@@ -153,6 +220,32 @@ def test_nineteen_seconds_of_twenty_are_labelled_right_from_counters(name: str, 
     assert len(seconds) == make_traces.SECONDS
     assert {second.label["evidence"] for second in seconds} == {"gpm"}
     assert right(seconds) >= RIGHT_FROM, Counter(labelled(seconds))
+
+
+EVERY = 10  # the agent's interval, unless it is configured
+
+
+@pytest.mark.parametrize("name", make_traces.WHAT)
+def test_samples_far_apart_know_each_second_s_roof(name: str, play_ticks: PlayTicks) -> None:
+    """Between samples 10 s apart lie a whole prefill and a whole decode."""
+    text = (TRACES / name).read_text()
+    assert agreeing(intervals_of(text, play_ticks(text, EVERY))) >= RIGHT_FROM
+
+
+def test_one_mean_over_prefill_and_decode_would_be_wrong(play_ticks: PlayTicks) -> None:
+    """What the glances between samples are good for: the same without them."""
+    text = (TRACES / "alternating.csv").read_text()
+    blurred = [tick._replace(gpu=SeenGpu("0")) for tick in play_ticks(text, EVERY)]
+    assert agreeing(intervals_of(text, blurred)) < 0.6
+
+
+@pytest.mark.parametrize("name", make_traces.WHAT)
+def test_nvml_alone_is_seldom_wrong_between_samples_far_apart(
+    name: str, play_ticks: PlayTicks, reference: GpuRoofs
+) -> None:
+    text = without_gpm((TRACES / name).read_text())
+    intervals = intervals_of(text, play_ticks(text, EVERY), reference)
+    assert contradicting(intervals) <= WRONG_UP_TO
 
 
 @pytest.mark.parametrize("name", make_traces.WHAT)
@@ -223,27 +316,32 @@ FEW_WARPS = make_traces.DECODE._replace(sm=45.0)
 
 
 def table(
-    play: Play, reference: GpuRoofs
-) -> Iterator[tuple[str, float, float, float, float, float]]:
+    play: Play, play_ticks: PlayTicks, reference: GpuRoofs
+) -> Iterator[tuple[str, float, float, float, float, float, float]]:
     texts = {name: (TRACES / name).read_text() for name in make_traces.WHAT}
     texts["memory, few warps"] = make_traces.trace(200, "decode with few warps", [FEW_WARPS])
     for name, text in texts.items():
         counted, weak = play(text), play(without_gpm(text), reference)
         peers = (share(counted, jobscope), share(counted, kempner_pulse))
-        yield name, right(counted), right(weak), 1 - right(weak, "unknown"), *peers
+        far_apart = agreeing(intervals_of(text, play_ticks(text, EVERY)))
+        ours = (right(counted), far_apart, right(weak), 1 - right(weak, "unknown"))
+        yield name, *ours, *peers
 
 
 def test_fixed_thresholds_on_the_same_traces_for_comparison(
-    play: Play, reference: GpuRoofs, capsys: pytest.CaptureFixture[str]
+    play: Play, play_ticks: PlayTicks, reference: GpuRoofs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = list(table(play, reference))
+    rows = list(table(play, play_ticks, reference))
     with capsys.disabled():
-        heads = ("seconds right", "gpm", "nvml", "(wrong)", "jobscope", "KempnerPulse")
-        print("\n" + f"{heads[0]:20}" + "".join(f"{head:>14}" for head in heads[1:]))
+        heads = ("gpm", "every 10 s", "nvml", "(wrong)", "jobscope", "KempnerPulse")
+        print("\n" + f"{'seconds right':20}" + "".join(f"{head:>13}" for head in heads))
         for name, *shares in rows:
-            print(f"{name:20}" + "".join(f"{each:14.1%}" for each in shares))
+            print(f"{name:20}" + "".join(f"{each:13.1%}" for each in shares))
+    for name, counted, far_apart, _, wrong, *_ in rows:
+        assert min(counted, far_apart) >= RIGHT_FROM, name
+        assert wrong <= WRONG_UP_TO, name
     ours = fmean(row[1] for row in rows)
-    assert ours > max(fmean(row[4] for row in rows), fmean(row[5] for row in rows))
+    assert ours > max(fmean(row[5] for row in rows), fmean(row[6] for row in rows))
 
 
 def test_a_job_s_page_shows_how_long_each_gpu_was_under_which_roof(tmp_path: Path) -> None:

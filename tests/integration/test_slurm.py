@@ -1,11 +1,13 @@
 """Jobs of a real Slurm, from its prolog to `jobinspect`, against independent readings."""
 
+import json
 import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,8 @@ def test_two_jobs_on_one_node_do_not_see_each_other(slurm: Bed, site: Site) -> N
     seconds = {name: usage(report, "cpu time")["total"] for name, report in reports.items()}
     assert seconds[busy] == pytest.approx(burned(slurm, "busy"), rel=0.02, abs=0.02)
     assert seconds[idle] < 0.5
+    shares = {name: usage(report, "cpu")["peak"] for name, report in reports.items()}
+    assert shares[idle] < shares[busy]
     peaks = {name: usage(report, "memory")["peak"] for name, report in reports.items()}
     assert peaks[idle] == pytest.approx(200 * MEBIBYTE, rel=0.15)
     assert peaks[busy] < 100 * MEBIBYTE
@@ -134,12 +138,20 @@ def test_a_requeued_job_is_counted_from_its_last_start(slurm: Bed, site: Site) -
         time.sleep(0.7)
         slurm.run("scontrol", "requeue", jobid)
         slurm.wait_for_state(jobid, "PENDING")
+        asking = replace(site, environment={"SLURM_CONF": slurm.variables()["SLURM_CONF"]})
+        waits = asking.report(jobid)
         slurm.wait(jobid)
-        report = finished(site, jobid)
-    assert report["job"]["restart"] == 1
+        report = finished(asking, jobid)
+    assert (waits["job"]["state"], waits["nodes"]) == ("PENDING", [])
+    assert waits["notes"] == ["it was requeued: --restart 0 shows the run before"]
+    assert (report["job"]["restart"], report["job"]["state"]) == (1, "COMPLETED")
     assert usage(report, "cpu time")["total"] == pytest.approx(
         burned(slurm, "again"), rel=0.02, abs=0.02
     )
+    first = json.loads(asking.call("jobinspect", jobid, "--restart", "0", "--json"))
+    assert (first["job"]["restart"], first["job"]["state"]) == (0, "REQUEUED")
+    assert first["job"]["end_ms"] < report["job"]["start_ms"]
+    assert usage(first, "cpu time")["total"] < usage(report, "cpu time")["total"]
 
 
 def test_a_killed_agent_goes_on_where_it_was(slurm: Bed, site: Site) -> None:
@@ -226,26 +238,3 @@ def test_hooks_take_no_time(slurm: Bed, site: Site) -> None:
     for name, taken in seconds.items():
         print(name, *(f"{seconds * 1e3:.0f}" for seconds in taken), "ms")
         assert taken[0] < HOOK_SECONDS
-
-
-def test_an_agent_that_the_prolog_starts_serves_all_jobs_and_ends_after_them(
-    slurm: Bed, site: Site
-) -> None:
-    own = f"export ROOFLIGHT_CONFIG={site.file} ROOFLIGHT_OWN_AGENT=2"
-    hear_from(slurm, site, own)
-    results = [slurm.results / "own1", slurm.results / "own2"]
-    commands = [program(BURN, 3, result) for result in results]
-    jobids = [slurm.submit("-wbed1", command=command) for command in commands]
-    for jobid in jobids:
-        slurm.wait(jobid)
-    for jobid, result in zip(jobids, results, strict=True):
-        report = finished(site, jobid)
-        assert usage(report, "cpu time")["total"] == pytest.approx(
-            burned(slurm, result.name), rel=0.02, abs=0.02
-        )
-        assert slurm.hook_times(jobid)[0].seconds < 3 * HOOK_SECONDS
-    deadline = time.monotonic() + 30
-    while socket_of(site).exists():
-        assert time.monotonic() < deadline, "the agent is still there"
-        time.sleep(0.1)
-    assert slurm.node_states() == {"idle"}

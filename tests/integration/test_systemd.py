@@ -2,27 +2,12 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
-MACHINE = REPOSITORY / "tests" / "machine.sh"
-CACHE = Path(os.environ.get("ROOFLIGHT_CACHE", REPOSITORY / ".cache" / "machine"))
-UNITS = REPOSITORY / "deploy" / "systemd"
-
-# the root's own Python, with the dependencies fetched for it and the packages of this repository
-LAUNCHER = """\
-#!/usr/bin/python3
-import sys
-
-sys.path[:0] = ["/opt/rooflight/source", "/opt/rooflight/site"]
-from agent.cli import main
-
-sys.exit(main())
-"""
+from tests.integration import machine
 
 # the real one is longer than a test has patience
 IMPATIENT = """\
@@ -33,7 +18,7 @@ RestartSec=1
 
 pytestmark = [
     pytest.mark.systemd,
-    pytest.mark.timeout(400),  # the first run makes the machine
+    pytest.mark.timeout(900),  # the first run makes the machine
     pytest.mark.skipif(os.geteuid() != 0, reason="a machine with systemd needs root"),
     pytest.mark.skipif(shutil.which("systemd-nspawn") is None, reason="no systemd-nspawn"),
     pytest.mark.skipif(shutil.which("debootstrap") is None, reason="no debootstrap"),
@@ -41,40 +26,25 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def journal_and_facts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Mapping[str, str]]:
-    """Return the unit's journal, and what the story said: value by name."""
-    subprocess.run([MACHINE, "build"], check=True, timeout=300)
+def told(tmp_path_factory: pytest.TempPathFactory) -> machine.Told:
+    """Return what the story said."""
+    machine.build()
     folder = tmp_path_factory.mktemp("machine")
-    launcher, impatient = folder / "rooflight", folder / "impatient.conf"
-    launcher.write_text(LAUNCHER)
-    launcher.chmod(0o755)
+    impatient = folder / "impatient.conf"
     impatient.write_text(IMPATIENT)
     placed = {
-        REPOSITORY: "/opt/rooflight/source",
-        CACHE / "site": "/opt/rooflight/site",
-        launcher: "/opt/rooflight/bin/rooflight",
-        UNITS / "rooflight-agent.service": "/etc/systemd/system/rooflight-agent.service",
+        **machine.install(folder / "rooflight"),
         impatient: "/etc/systemd/system/rooflight-agent.service.d/impatient.conf",
-        UNITS / "rooflight.sysusers": "/etc/sysusers.d/rooflight.conf",
-        UNITS / "rooflight.toml": "/etc/rooflight/rooflight.toml",
+        machine.UNITS / "rooflight.toml": "/etc/rooflight/rooflight.toml",
     }
-    binds = [f"{source}:{target}" for source, target in placed.items()]
-    story = Path(__file__).with_name("systemd_story.sh")
-    told = subprocess.run(
-        [MACHINE, "nspawn", story, *binds], capture_output=True, text=True, timeout=150
-    )
-    assert told.returncode == 0, told.stdout + told.stderr
-    lines, _, journal = told.stdout.partition("--- journal\n")
-    facts = dict(line.split(" ", 1) for line in lines.splitlines() if " " in line)
-    return journal, facts
+    return machine.run("nspawn", Path(__file__).with_name("systemd_story.sh"), placed, 120)
 
 
 @pytest.fixture
-def facts(journal_and_facts: tuple[str, Mapping[str, str]]) -> Mapping[str, str]:
-    """Return what the story said; a failing test shows the journal."""
-    journal, facts = journal_and_facts
-    print(journal)
-    return facts
+def facts(told: machine.Told) -> Mapping[str, str]:
+    """Return the story's facts; a failing test shows the journal."""
+    print(told.sections["journal"])
+    return told.facts
 
 
 def test_systemd_finds_no_fault_with_the_unit(facts: Mapping[str, str]) -> None:

@@ -8,9 +8,11 @@
  *   NVML_REPLAY_LOOP   1: begin again after the last row; counters go on growing
  *   NVML_REPLAY_HANG   name of a function that never returns
  *   NVML_REPLAY_PIDS   "gpu:pid gpu:pid ...": processes to report in place of the trace's
+ *                      (a file's name: read anew at each call)
  *
  * The trace: lines "# device GPU key=value ... name=TEXT", a header with names from COLUMNS, and
- * rows sorted by time for each GPU. A GPU is "0", or "0.1" for a MIG instance of GPU 0. An empty
+ * rows sorted by time for each GPU. A GPU is "0", or "0.1" for a MIG instance of GPU 0: then GPU 0
+ * has MIG on, and NVML refuses what it refuses there. An empty
  * cell or a missing column means NOT_SUPPORTED; "lost", "unknown" and "timeout" mean that error.
  * A gauge holds from its row until the next; a counter grows linearly between rows. See README.md.
  */
@@ -125,7 +127,9 @@ typedef struct { double time; Cell cells[N_COLUMNS]; } Row;
 typedef struct Device {
     char index[16]; /* "0", or "0.1" for a MIG instance */
     char name[96], uuid[96];
-    double memory_mib, power_limit_mw, sm_max_mhz, pcie_counter_bits, open_error;
+    double memory_mib, power_limit_mw, sm_max_mhz, pcie_counter_bits, open_error, minor;
+    uint gpu_instance, compute_instance;
+    double from, until; /* when the instance is there */
     Row *rows;
     size_t n_rows;
 } Device;
@@ -171,6 +175,10 @@ static Device *find_or_add_device(const char *index) {
     if (device != NULL || n_devices == MAX_DEVICES) return device;
     device = &devices[n_devices++];
     *device = (Device){.memory_mib = 81559, .power_limit_mw = 700000, .sm_max_mhz = 1980};
+    device->minor = atoi(index);
+    device->until = INFINITY;
+    const char *dot = strchr(index, '.');
+    device->gpu_instance = dot ? (uint)atoi(dot + 1) : 0;
     snprintf(device->index, sizeof device->index, "%s", index);
     snprintf(device->name, sizeof device->name, "Replayed GPU");
     const char *kind = strchr(index, '.') ? "MIG" : "GPU";
@@ -184,6 +192,11 @@ static int set_device_option(Device *device, const char *key, const char *value)
     else if (strcmp(key, "sm_max_mhz") == 0) device->sm_max_mhz = atof(value);
     else if (strcmp(key, "pcie_counter_bits") == 0) device->pcie_counter_bits = atof(value);
     else if (strcmp(key, "open_error") == 0) device->open_error = atof(value);
+    else if (strcmp(key, "minor") == 0) device->minor = atof(value);
+    else if (strcmp(key, "from") == 0) device->from = atof(value);
+    else if (strcmp(key, "until") == 0) device->until = atof(value);
+    else if (strcmp(key, "instance") == 0)
+        sscanf(value, "%u/%u", &device->gpu_instance, &device->compute_instance);
     else if (strcmp(key, "uuid") == 0) snprintf(device->uuid, sizeof device->uuid, "%s", value);
     else return complain("unknown device option '%s'", key);
     return 1;
@@ -422,8 +435,30 @@ static Result enter(const char *function) {
     return initialized ? SUCCESS : UNINITIALIZED;
 }
 
+static int is_instance(const Device *device) { return strchr(device->index, '.') != NULL; }
+
+static int is_instance_of(const Device *device, const Device *parent) {
+    size_t length = strlen(parent->index);
+    return strncmp(device->index, parent->index, length) == 0 && device->index[length] == '.';
+}
+
+static int has_instances(const Device *device) {
+    int found = 0;
+    for (size_t i = 0; i < n_devices; i++) found |= is_instance_of(&devices[i], device);
+    return found;
+}
+
+/* A MIG instance has memory, processes and GPM; all else belongs to the board. With MIG on, nobody
+ * has utilization. */
+static int is_refused(const Device *device, Column column) {
+    if (column == UTILIZATION || column == MEMORY_UTILIZATION)
+        return is_instance(device) || has_instances(device);
+    return is_instance(device) && column != MEMORY_USED && column < PROCESSES;
+}
+
 static Result read_now(const char *function, const Device *device, Column column, double *value) {
     Result result = enter(function);
+    if (result == SUCCESS && is_refused(device, column)) return NOT_SUPPORTED;
     return result == SUCCESS ? read_column(device, column, now(), value) : result;
 }
 
@@ -474,8 +509,6 @@ Result nvmlSystemGetNVMLVersion(char *text, uint size) {
     return enter(__func__);
 }
 
-static int is_instance(const Device *device) { return strchr(device->index, '.') != NULL; }
-
 Result nvmlDeviceGetCount_v2(uint *count) {
     *count = 0;
     for (size_t i = 0; i < n_devices; i++) *count += !is_instance(&devices[i]);
@@ -489,6 +522,11 @@ Result nvmlDeviceGetHandleByIndex_v2(uint index, Device **device) {
     if (result != SUCCESS) return result;
     *device = find_device(text);
     return *device == NULL ? INVALID_ARGUMENT : (Result)(*device)->open_error;
+}
+
+Result nvmlDeviceGetMinorNumber(Device *device, uint *minor) {
+    *minor = (uint)device->minor;
+    return is_instance(device) ? NOT_SUPPORTED : enter(__func__);
 }
 
 Result nvmlDeviceGetName(Device *device, char *text, uint size) {
@@ -572,7 +610,8 @@ Result nvmlDeviceGetMigDeviceHandleByIndex(Device *device, uint index, Device **
     char text[32];
     snprintf(text, sizeof text, "%s.%u", device->index, index);
     *instance = find_device(text);
-    return *instance == NULL ? NOT_FOUND : enter(__func__);
+    int there = *instance != NULL && now() >= (*instance)->from && now() < (*instance)->until;
+    return there ? enter(__func__) : NOT_FOUND;
 }
 
 Result nvmlDeviceGetMaxMigDeviceCount(Device *device, uint *count) {
@@ -581,48 +620,77 @@ Result nvmlDeviceGetMaxMigDeviceCount(Device *device, uint *count) {
 }
 
 Result nvmlDeviceGetMigMode(Device *device, uint *current, uint *pending) {
-    Device *instance;
-    *current = 0;
-    for (uint i = 0; i < 7; i++)
-        *current |= nvmlDeviceGetMigDeviceHandleByIndex(device, i, &instance) == SUCCESS;
-    *pending = *current;
+    *current = *pending = (uint)has_instances(device);
     return is_instance(device) ? NOT_SUPPORTED : enter(__func__);
 }
 
 Result nvmlDeviceGetGpuInstanceId(Device *device, uint *id) {
-    const char *dot = strchr(device->index, '.');
-    *id = dot == NULL ? 0 : (uint)atoi(dot + 1);
-    return dot == NULL ? INVALID_ARGUMENT : enter(__func__);
+    *id = device->gpu_instance;
+    return is_instance(device) ? enter(__func__) : INVALID_ARGUMENT;
+}
+
+Result nvmlDeviceGetComputeInstanceId(Device *device, uint *id) {
+    *id = device->compute_instance;
+    return is_instance(device) ? enter(__func__) : INVALID_ARGUMENT;
 }
 
 /* ---- Processes ---- */
 
-/* The trace gives a number of processes; their ids are 1000 * (GPU + 1), counted on */
-static Result traced_pids(const Device *device, uint *pids, uint *count) {
-    Result result = read_uint("nvmlDeviceGetComputeRunningProcesses_v3", device, PROCESSES, count);
-    if (*count > MAX_PROCESSES) *count = MAX_PROCESSES;
-    for (uint i = 0; i < *count; i++) pids[i] = 1000 * ((uint)atoi(device->index) + 1) + i;
+typedef struct { Process all[MAX_PROCESSES]; uint n; } Processes;
+
+static void add_process(Processes *found, const Device *device, uint pid) {
+    uint gpu = is_instance(device) ? device->gpu_instance : UINT32_MAX;
+    uint compute = is_instance(device) ? device->compute_instance : UINT32_MAX;
+    if (found->n < MAX_PROCESSES) found->all[found->n++] = (Process){pid, 1ULL << 30, gpu, compute};
+}
+
+/* The trace gives a number of processes; their ids are 1000 * (GPU + 1), counted on, and 100 more
+ * for each instance */
+static Result add_traced(Processes *found, const Device *device) {
+    uint count = 0;
+    Result result = read_uint("nvmlDeviceGetComputeRunningProcesses_v3", device, PROCESSES, &count);
+    const char *dot = strchr(device->index, '.');
+    uint first = 1000 * ((uint)atoi(device->index) + 1) + (dot ? 100 * ((uint)atoi(dot + 1) + 1) : 0);
+    for (uint i = 0; result == SUCCESS && i < count; i++) add_process(found, device, first + i);
     return result;
 }
 
-static void given_pids(const Device *device, const char *given, uint *pids, uint *count) {
+static void add_given(Processes *found, const Device *device, const char *given) {
     char index[16];
     uint pid;
     for (int length; sscanf(given, " %15[^:]:%u%n", index, &pid, &length) == 2; given += length)
-        if (strcmp(index, device->index) == 0 && *count < MAX_PROCESSES) pids[(*count)++] = pid;
+        if (strcmp(index, device->index) == 0) add_process(found, device, pid);
 }
 
-Result nvmlDeviceGetComputeRunningProcesses_v3(Device *device, uint *size, Process *processes) {
-    uint pids[MAX_PROCESSES], count = 0;
+/* $NVML_REPLAY_PIDS, or what is in the file of that name now */
+static const char *given_pids(void) {
+    static char text[4096];
     const char *given = getenv("NVML_REPLAY_PIDS");
-    Result result = traced_pids(device, pids, &count);
+    FILE *file = given ? fopen(given, "r") : NULL;
+    if (file == NULL) return given;
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    return text;
+}
+
+static Result add_processes(Processes *found, const Device *device) {
+    const char *given = given_pids();
+    if (given == NULL) return add_traced(found, device);
+    add_given(found, device, given);
+    return enter("nvmlDeviceGetComputeRunningProcesses_v3");
+}
+
+/* A GPU with MIG on lists the processes of all its instances */
+Result nvmlDeviceGetComputeRunningProcesses_v3(Device *device, uint *size, Process *processes) {
+    Processes found = {.n = 0};
+    Result result = has_instances(device) ? SUCCESS : add_processes(&found, device);
+    for (size_t i = 0; i < n_devices && result == SUCCESS; i++)
+        if (is_instance_of(&devices[i], device)) result = add_processes(&found, &devices[i]);
     if (result != SUCCESS) return result;
-    if (given != NULL) count = 0, given_pids(device, given, pids, &count);
     uint room = *size;
-    *size = count;
-    if (count > room) return INSUFFICIENT_SIZE;
-    for (uint i = 0; i < count; i++)
-        processes[i] = (Process){pids[i], 1ULL << 30, UINT32_MAX, UINT32_MAX};
+    *size = found.n;
+    if (found.n > room) return INSUFFICIENT_SIZE;
+    memcpy(processes, found.all, found.n * sizeof *processes);
     return SUCCESS;
 }
 
@@ -680,9 +748,10 @@ Result nvmlGpmSampleGet(Device *device, GpmSample *sample) {
 }
 
 Result nvmlGpmMigSampleGet(Device *device, uint gpu_instance, GpmSample *sample) {
-    Device *instance;
-    Result result = nvmlDeviceGetMigDeviceHandleByIndex(device, gpu_instance, &instance);
-    return result == SUCCESS ? nvmlGpmSampleGet(instance, sample) : result;
+    for (size_t i = 0; i < n_devices; i++)
+        if (is_instance_of(&devices[i], device) && devices[i].gpu_instance == gpu_instance)
+            return nvmlGpmSampleGet(&devices[i], sample);
+    return INVALID_ARGUMENT;
 }
 
 static int column_of_metric(uint metric) {

@@ -52,6 +52,11 @@ class Bed:
         return self.folder / "hooks"
 
     @property
+    def controller(self) -> Path:
+        """Where the controller's hook has its settings and its times: it is not root's."""
+        return self.hooks / "controller"
+
+    @property
     def results(self) -> Path:
         """Where jobs may write."""
         return self.folder / "results"
@@ -108,8 +113,23 @@ class Bed:
         )
         (self.hooks / "settings").write_text(common + text)
 
-    def hook_times(self, jobid: str) -> list[HookTime]:
-        lines = [line.split() for line in (self.hooks / "times").read_text().splitlines()]
+    @contextmanager
+    def configured(self, line: str) -> Iterator[None]:
+        """Add a line to slurm.conf for a while."""
+        file = self.folder / "etc" / "slurm.conf"
+        before = file.read_text()
+        try:
+            file.write_text(f"{before}{line}\n")
+            self.run("scontrol", "reconfigure")
+            yield
+        finally:
+            file.write_text(before)
+            self.run("scontrol", "reconfigure")
+
+    def hook_times(self, jobid: str, folder: Path | None = None) -> list[HookTime]:
+        """Return the calls for a job, of the nodes' hooks or of those in another folder."""
+        text = ((folder or self.hooks) / "times").read_text()
+        lines = [line.split() for line in text.splitlines()]
         return [
             HookTime(name, job, int(code), int(microseconds) / 1e6)
             for name, job, code, microseconds in lines
@@ -138,6 +158,8 @@ def bed(folder: Path = FOLDER) -> Iterator[Bed]:
 def _brought_up(folder: Path) -> Iterator[Bed]:
     cluster = Bed(folder)
     hooks = {f"{name.upper()}": _hook(cluster.hooks, name) for name in ("prolog", "epilog")}
+    hooks["EPILOGSLURMCTLD"] = _hook(cluster.controller, "epilogslurmctld")
+    shutil.chown(cluster.controller, "slurm")
     cluster.results.mkdir()
     cluster.results.chmod(0o1777)
     environment = {**ENVIRONMENT, **hooks, "BED": str(folder)}

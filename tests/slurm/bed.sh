@@ -3,7 +3,7 @@
 # Needs root and Debian's packages (deploy/bootstrap.sh services installs them).
 #   tests/slurm/bed.sh up      start it; about 4 s, below 1 s without accounting
 #   tests/slurm/bed.sh down    cancel its jobs, end its daemons, remove every trace
-# Settings: BED=folder NODES=4 ACCOUNTING=1|0 PORT=first of 300 ports  PROLOG=script EPILOG=script
+# Settings: BED=folder NODES=4 ACCOUNTING=1|0 PORT=first of 300 ports, and PROLOG= EPILOG= EPILOGSLURMCTLD=script
 #
 # Nodes are bed1, bed2...: each slurmd has a control group of its own (`slurm_bed1`), because Debian
 # builds Slurm for several slurmd on one machine. Afterwards: export SLURM_CONF=$BED/etc/slurm.conf
@@ -15,6 +15,7 @@ accounting=${ACCOUNTING:-1}
 port=${PORT:-26817}
 prolog=${PROLOG:-}
 epilog=${EPILOG:-}
+epilogslurmctld=${EPILOGSLURMCTLD:-}
 database=$bed/database/socket
 host=$(hostname -s)
 export SLURM_CONF=$bed/etc/slurm.conf PATH=$PATH:/usr/sbin
@@ -71,6 +72,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 PrologFlags=Alloc,Contain
 ${prolog:+Prolog=$prolog}
 ${epilog:+Epilog=$epilog}
+${epilogslurmctld:+EpilogSlurmctld=$epilogslurmctld}
 ProctrackType=proctrack/cgroup
 TaskPlugin=task/cgroup,task/affinity
 JobAcctGatherType=jobacct_gather/cgroup
@@ -79,7 +81,11 @@ GresTypes=gpu
 NodeName=bed[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((port + 201))-$((port + 200 + nodes))] CPUs=2 RealMemory=4000 Gres=gpu:a100:4
 PartitionName=main Nodes=ALL Default=YES State=UP DefMemPerCPU=500
 EOF
-  echo "NodeName=bed[1-$nodes] Name=gpu Type=a100 File=$bed/devices/nvidia[0-3]" >"$bed/etc/gres.conf"
+  # on bed4 Slurm counts the GPUs in another order than their device files
+  {
+    echo "NodeName=bed[1-3] Name=gpu Type=a100 File=$bed/devices/nvidia[0-3]"
+    for gpu in 3 1 2 0; do echo "NodeName=bed4 Name=gpu Type=a100 File=$bed/devices/nvidia$gpu"; done
+  } >"$bed/etc/gres.conf"
   cat >"$bed/etc/cgroup.conf" <<EOF
 CgroupPlugin=cgroup/v1
 CgroupMountpoint=/sys/fs/cgroup

@@ -1,13 +1,11 @@
 """Labels from fractions, from counters, and from NVML alone."""
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from agent.inspect.model import GpuBounds, JobHeader, JobReport, Node
 from agent.inspect.text import render
@@ -189,6 +187,18 @@ def test_a_resemblance_is_believed_from_its_second_sample_on() -> None:
     assert "compute_ratio" not in found[1]
 
 
+@pytest.mark.parametrize(
+    ("processes", "bound"), [(0.0, "idle"), (1.0, "unknown"), (None, "unknown")]
+)
+def test_an_instance_without_utilization_is_idle_while_no_program_has_it(
+    processes: float | None, bound: str
+) -> None:
+    fields: dict[str, Value] = {"memory_used_bytes": 1e6, "source": "nvml"}
+    if processes is not None:
+        fields["processes_total"] = processes
+    assert labels([fields])[0]["bound"] == bound
+
+
 def test_the_energy_counter_tells_a_mixed_interval_from_a_pure_one() -> None:
     """The sensor shows the last second; the counter shows what the other nine were like."""
     pure = labels([a100(388.0, energy_joules=3880.0 * i) for i in range(3)], step_ms=10_000)
@@ -255,9 +265,7 @@ def test_the_page_s_table_fits_80_columns_with_every_bound() -> None:
     everything = {bound.value: 10.0 for bound in Bound}
     gpus = [GpuBounds(str(i), "gpm", everything) for i in range(8)]
     node = Node("n" * 20, 80.0, 8, 8, 0, True, "", [], gpus)
-    console = Console(width=80, record=True, file=io.StringIO())
     report = JobReport(JobHeader("1", "c", "COMPLETED"), [node], [], [], [])
-    render(report, console, per_node=False)
-    page = console.export_text()
+    page = render(report, 80, per_node=False)
     assert all(bound.value in page for bound in Bound)
     assert page.count("12%") == 8 * len(Bound)

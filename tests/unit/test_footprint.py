@@ -3,7 +3,6 @@ import pytest
 
 from agent.footprint import GPU_RULES, NODE_RULES, Rule, Totals
 from probes.catalogue import (
-    BOUND_SECONDS,
     CATALOGUE,
     JOB_FOOTPRINT,
     JOB_GPU_FOOTPRINT,
@@ -11,7 +10,6 @@ from probes.catalogue import (
     Measurement,
 )
 from probes.sample import Sample, tags
-from workloads.roofline import Bound
 
 
 def network(interface: str, received: float) -> Sample:
@@ -77,9 +75,52 @@ def test_state_survives_a_restart() -> None:
 def test_every_rule_fits_the_catalogue(rules: tuple[Rule, ...], footprint: Measurement) -> None:
     for rule in rules:
         source = CATALOGUE[rule.measurement].fields[rule.field]
-        if rule.reducer == "seconds":
-            assert {f"{bound}{rule.target}" for bound in Bound} == set(BOUND_SECONDS)
-            continue
-        assert source.unit == footprint.fields[rule.target].unit, rule
+        counts = rule.reducer == "count" or (rule.reducer, source.unit) == ("sum", "0 or 1")
+        unit = "count" if counts else source.unit
+        assert unit == footprint.fields[rule.target].unit, rule
+        if rule.busiest:
+            assert footprint.fields[rule.busiest].unit == f"{source.unit}/s", rule
         if rule.reducer in ("total", "whole"):
             assert source.kind is Kind.COUNTER, rule
+
+
+def test_the_busiest_interval_sums_what_all_interfaces_moved_per_second() -> None:
+    totals = Totals()
+    totals.fold(NODE_RULES, [network("eth0", 0), network("eth1", 0)], 0)
+    totals.fold(NODE_RULES, [network("eth0", 300), network("eth1", 500)], 2)
+    totals.fold(NODE_RULES, [network("eth0", 400), network("eth1", 600), network("lo", 9e9)], 1)
+    assert totals.fields()["node_network_receive_peak_bytes_per_second"] == 400.0
+
+
+def test_an_interval_of_no_length_has_no_rate() -> None:
+    totals = Totals()
+    for value in (0.0, 1e12):
+        totals.fold(NODE_RULES, [network("eth0", value)], 0)
+    assert "node_network_receive_peak_bytes_per_second" not in totals.fields()
+
+
+def test_speeds_of_links_add_up_and_the_highest_sum_stays() -> None:
+    totals = Totals()
+    port = {"rate_bits_per_second": 2e11, "link_up_state": 1.0}
+    ports = [Sample("infiniband", tags(device=f"mlx5_{n}", port="1"), port) for n in range(2)]
+    totals.fold(NODE_RULES, ports, 0)
+    totals.fold(NODE_RULES, ports[:1], 1)
+    fields = totals.fields()
+    assert fields["node_infiniband_rate_bits_per_second"] == 4e11
+    assert fields["node_infiniband_ports_total"] == 2.0
+
+
+def test_errors_of_all_kinds_and_ports_add_up_from_the_job_s_start() -> None:
+    totals = Totals()
+    for symbol, downed in ((7.0, 1.0), (9.0, 1.0), (9.0, 2.0)):
+        errors = {"symbol_errors_total": symbol, "link_downed_total": downed}
+        totals.fold(NODE_RULES, [Sample("infiniband", tags(device="mlx5_0", port="1"), errors)], 1)
+    assert totals.fields()["node_infiniband_errors_total"] == 3.0
+
+
+def test_samples_with_activity_are_counted() -> None:
+    totals = Totals()
+    gpu = tags(gpu="0", uuid="u", model="m")
+    for fields in ({"dram_active_ratio": 0.5}, {}, {"dram_active_ratio": 0.0}):
+        totals.fold(GPU_RULES, [Sample("gpu", gpu, fields)], 1)
+    assert totals.fields()["activity_samples_total"] == 2.0

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -102,6 +103,14 @@ def test_an_agent_with_a_full_queue_is_not_waited_for_for_ever(tmp_path: Path) -
         assert hook.tell(str(listener.path), hook.end_message(ENVIRONMENT), 0.0) == b""
     assert time.monotonic() - begun < 5.0
     listener.close()
+
+
+def test_an_agent_that_ends_before_it_answers_is_none(tmp_path: Path) -> None:
+    listener = AgentSocket(tmp_path / "agent.sock")
+    ending = threading.Timer(0.1, listener.close)
+    ending.start()
+    assert hook.tell(str(listener.path), hook.start_message(ENVIRONMENT, 0), 20.0) is None
+    ending.join()
 
 
 def test_as_a_program_it_asks_prints_nothing_and_ends_well(tmp_path: Path) -> None:

@@ -1,18 +1,12 @@
 """The table of phases in `jobinspect`: roofs outside the device, variants, ranks, 80 columns."""
 
-import io
-
-from rich.console import Console
-
 from agent.inspect.model import Ceiling, JobHeader, JobReport, Phase
 from agent.inspect.text import render
 
 
 def rendered(phases: list[Phase], ceilings: tuple[Ceiling, ...] = ()) -> str:
-    text = io.StringIO()
     report = JobReport(JobHeader("7", "test", "COMPLETED"), [], phases, ceilings, [])
-    render(report, Console(file=text, width=80, highlight=False), per_node=False)
-    return text.getvalue()
+    return render(report, 80, per_node=False)
 
 
 def phase(name: str, **fields: object) -> Phase:

@@ -1,13 +1,18 @@
+import errno
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.shipper import Shipper, append_bounded
+from agent.ledger import Reason
+from agent.quarantine import Quarantine
+from agent.segments import Segment
+from agent.shipper import MOST_COMPLAINTS, Shipper
 from agent.spool import Spool
-from agent.stores.store import Row, Select, StoreRefused, StoreUnreachable
+from agent.stores.store import Rejected, Row, Select, StoreRefused, StoreUnreachable, Windows
 from probes.catalogue import Database
 
 METRICS, JOBS = Database.METRICS, Database.JOBS
@@ -22,6 +27,9 @@ class ScriptedStore:
         self.refused_databases: set[Database] = set()
         self.closed = False
         self.arrived = threading.Event()
+        self.takes_seconds = 0.0
+        self.asked_at: list[float] = []
+        self.clock: ManualClock | None = None
 
     def write(self, database: Database, lines: bytes) -> None:
         error = self.errors.pop(0) if self.errors else None
@@ -30,9 +38,15 @@ class ScriptedStore:
         if database in self.refused_databases:
             raise StoreRefused("no such database", keep=True)
         self.taken.append((database, lines))
+        if self.clock:
+            self.asked_at.append(self.clock.now)
+            self.clock.now += self.takes_seconds
         self.arrived.set()
 
     def rows(self, select: Select) -> list[Row]:
+        raise StoreRefused("a test does not read", keep=True)
+
+    def windows(self, asked: Windows) -> list[Row]:
         raise StoreRefused("a test does not read", keep=True)
 
     def close(self) -> None:
@@ -63,9 +77,27 @@ def store() -> ScriptedStore:
 
 
 @pytest.fixture
-def shipper(spool: Spool, store: ScriptedStore) -> Shipper:
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def shipper(spool: Spool, store: ScriptedStore, clock: ManualClock) -> Shipper:
     """A shipper whose random pauses are always the longest, driven by hand."""
-    return Shipper(spool, store, flush_seconds=10, jitter=lambda low, high: high)
+    return Shipper(spool, store, flush_seconds=10, clock=clock, jitter=lambda low, high: high)
+
+
+def ship(shipper: Shipper, clock: ManualClock, times: int = 1) -> list[float]:
+    """Ship, and wait for as long as the shipper wants to; return how long that was each time."""
+    pauses = []
+    for _ in range(times):
+        pauses.append(shipper.ship())
+        clock.now += pauses[-1]
+    return pauses
+
+
+def sent(store: ScriptedStore, database: Database = METRICS) -> list[bytes]:
+    return [lines for each, lines in store.taken if each is database]
 
 
 def test_all_segments_are_sent_oldest_first_and_deleted(
@@ -73,117 +105,173 @@ def test_all_segments_are_sent_oldest_first_and_deleted(
 ) -> None:
     for lines in (b"a\n", b"b\nc\n"):
         spool.append(METRICS, lines)
-        spool.close_segments()
+        spool.close_segment(METRICS)
+    spool.append(METRICS, b"d\n")
     spool.append(JOBS, b"j\n")
     assert shipper.ship() == 10
-    assert store.taken == [(METRICS, b"a\n"), (METRICS, b"b\nc\n"), (JOBS, b"j\n")]
-    assert (shipper.shipped_points, shipper.dropped_points, shipper.store_errors) == (4, 0, 0)
+    assert sent(store) == [b"a\n", b"b\nc\n", b"d\n"]
+    assert sent(store, JOBS) == [b"j\n"]
+    assert (shipper.shipped_points, spool.lost, shipper.store_errors) == (5, {}, 0)
     assert spool.segments == 0
 
 
 def test_an_unreachable_store_is_given_more_and_more_time(
-    spool: Spool, store: ScriptedStore, shipper: Shipper, caplog: pytest.LogCaptureFixture
+    spool: Spool,
+    store: ScriptedStore,
+    shipper: Shipper,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "rooflight")
-    store.errors = [StoreUnreachable("connection refused") for _ in range(8)]
+    store.errors = [StoreUnreachable("connection refused") for _ in range(5)]
     spool.append(METRICS, b"a\n")
-    assert [shipper.ship() for _ in range(8)] == [2, 4, 8, 16, 32, 60, 60, 60]
+    assert ship(shipper, clock, 5) == [20, 40, 60, 60, 60]
     assert spool.segments == 1
     assert len(caplog.records) == 1
-    spool.append(METRICS, b"b\n")
+    for _ in range(3):
+        spool.append(METRICS, b"b\n")  # an outage makes one segment of many ticks
     assert shipper.ship() == 10
-    assert store.taken == [(METRICS, b"a\n"), (METRICS, b"b\n")]
-    assert [record.getMessage() for record in caplog.records][1:] == ["the store takes data again"]
-    assert (shipper.store_errors, shipper.shipped_points) == (8, 2)
+    assert sent(store) == [b"a\n", b"b\nb\nb\n"]
+    assert caplog.messages[1:] == ["metrics: the store takes data again"]
+    assert (shipper.store_errors, shipper.shipped_points) == (5, 4)
 
 
-def test_the_pause_is_random_between_a_second_and_its_ceiling(
-    spool: Spool, store: ScriptedStore
+def test_a_store_that_answers_nobody_is_asked_once_for_both_databases(
+    spool: Spool, store: ScriptedStore, shipper: Shipper
 ) -> None:
-    asked: list[tuple[float, float]] = []
+    store.errors = [StoreUnreachable("timed out"), StoreUnreachable("timed out")]
+    spool.append(METRICS, b"m\n")
+    spool.append(JOBS, b"j\n")
+    assert shipper.ship() == 20
+    assert len(store.errors) == 1
 
-    def jitter(low: float, high: float) -> float:
-        asked.append((low, high))
-        return low
 
-    shipper = Shipper(spool, store, flush_seconds=10, jitter=jitter)
-    store.errors = [StoreUnreachable("away") for _ in range(3)]
+def test_the_stores_wish_is_respected(spool: Spool, store: ScriptedStore, shipper: Shipper) -> None:
+    store.errors = [StoreUnreachable("busy", retry_after=30)]
     spool.append(METRICS, b"a\n")
-    assert [shipper.ship() for _ in range(3)] == [1, 1, 1]
-    assert asked == [(1, 2), (1, 4), (1, 8)]
+    assert shipper.ship() == 30 + 20
 
 
-@pytest.mark.parametrize(("asked", "given"), [(30.0, 30), (0.5, 2), (1e9, 600)])
-def test_the_stores_wish_is_respected_within_reason(
-    spool: Spool, store: ScriptedStore, shipper: Shipper, asked: float, given: float
+def test_a_backlog_is_sent_piece_by_piece(
+    spool: Spool, store: ScriptedStore, shipper: Shipper, clock: ManualClock
 ) -> None:
-    store.errors = [StoreUnreachable("busy", retry_after=asked)]
-    spool.append(METRICS, b"a\n")
-    assert shipper.ship() == given
+    """As long as the server takes time for it: the pauses are in proportion."""
+    store.takes_seconds = 0.5
+    store.clock = clock
+    for number in range(3):
+        spool.append(METRICS, b"%d\n" % number)
+        spool.close_segment(METRICS)
+    spool.append(METRICS, b"now\n")
+    ship(shipper, clock, 15)
+    assert sent(store) == [b"0\n", b"1\n", b"2\n", b"now\n"]
+    assert store.asked_at == [0, 0.5 + 40, 41 + 40, 81.5]
 
 
 def test_what_an_admin_can_mend_waits_and_does_not_hold_up_the_other_database(
-    spool: Spool, store: ScriptedStore, shipper: Shipper, caplog: pytest.LogCaptureFixture
+    spool: Spool,
+    store: ScriptedStore,
+    shipper: Shipper,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "rooflight")
     store.refused_databases = {JOBS}
-    for _ in range(2):
+    for _ in range(5):
         spool.append(JOBS, b"j\n")
         spool.append(METRICS, b"m\n")
-        assert shipper.ship() in (2, 4)
-    assert store.taken == [(METRICS, b"m\n")] * 2
-    assert len(caplog.records) == 1
-    assert "no such database" in caplog.text
+        assert ship(shipper, clock) == [10]  # measurements come as ever
+    assert sent(store) == [b"m\n"] * 5
+    assert caplog.messages == ["jobs: the data is kept: no such database"]
     store.refused_databases = set()
-    shipper.ship()
-    assert store.taken[2:] == [(JOBS, b"j\n")] * 2
-    assert (shipper.shipped_points, shipper.dropped_points) == (4, 0)
+    ship(shipper, clock, 6)
+    assert b"".join(sent(store, JOBS)) == b"j\n" * 5
+    assert (shipper.shipped_points, spool.lost) == (10, {})
+
+
+def test_a_store_of_many_words_does_not_fill_the_log(
+    spool: Spool,
+    store: ScriptedStore,
+    shipper: Shipper,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store.errors = [StoreUnreachable(f"error {number}") for number in range(100)]
+    spool.append(METRICS, b"m\n")
+    ship(shipper, clock, 100)
+    assert len(caplog.messages) == MOST_COMPLAINTS
 
 
 def test_what_the_store_never_takes_is_put_aside_and_counted(
     spool: Spool, store: ScriptedStore, shipper: Shipper
 ) -> None:
-    store.errors = [StoreRefused("field type\nconflict", keep=False, points_lost=1)]
-    spool.append(METRICS, b"good\nbad\n")
-    spool.close_segments()
+    rejected = [Rejected("field type\nconflict", b"bad\n"), Rejected("too old", b"x\ny\n")]
+    store.errors = [StoreRefused("field type conflict", keep=False, rejected=rejected)]
+    spool.append(METRICS, b"good\nbad\nx\ny\n")
+    spool.close_segment(METRICS)
     spool.append(METRICS, b"next\n")
     assert shipper.ship() == 10
-    assert (shipper.shipped_points, shipper.dropped_points) == (2, 1)
+    assert (shipper.shipped_points, spool.lost) == (2, {Reason.REFUSED: 3})
     quarantine = spool.directory / "quarantine.lp"
-    assert quarantine.read_bytes() == b"# field type conflict\ngood\nbad\n"
+    assert quarantine.read_bytes() == b"# field type conflict\nbad\n# too old\nx\ny\n"
     assert spool.segments == 0
 
 
-@pytest.mark.parametrize(("told", "counted"), [(0, 1), (9, 2)])
-def test_losses_are_counted_between_one_and_all(
-    spool: Spool, store: ScriptedStore, shipper: Shipper, told: int, counted: int
-) -> None:
-    store.errors = [StoreRefused("no", keep=False, points_lost=told)]
-    spool.append(METRICS, b"a\nb\n")
-    shipper.ship()
-    assert (shipper.shipped_points, shipper.dropped_points) == (2 - counted, counted)
-
-
-def test_a_segment_that_someone_deleted_does_not_block_the_rest(
+def test_a_segment_that_someone_deleted_is_counted_and_does_not_block_the_rest(
     spool: Spool, store: ScriptedStore, shipper: Shipper
 ) -> None:
-    spool.append(METRICS, b"a\n")
-    spool.close_segments()
-    spool.closed()[0].path.unlink()
+    spool.append(METRICS, b"a\na\n")
+    spool.close_segment(METRICS)
+    spool.closed(METRICS)[0].path.unlink()
     spool.append(METRICS, b"b\n")
     assert shipper.ship() == 10
-    assert store.taken == [(METRICS, b"b\n")]
-    assert shipper.store_errors == 1
+    assert sent(store) == [b"b\n"]
+    assert spool.lost == {Reason.UNREADABLE: 2}
 
 
-def test_the_quarantine_file_loses_its_older_half(tmp_path: Path) -> None:
-    path = tmp_path / "quarantine.lp"
+def test_a_segment_that_cannot_be_read_is_tried_again_before_it_is_given_up(
+    spool: Spool,
+    store: ScriptedStore,
+    shipper: Shipper,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreadable(segment: Segment) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    spool.append(METRICS, b"a\n")
+    with monkeypatch.context() as patched:  # no file can be made that reads as a dying disk does
+        patched.setattr(Segment, "lines", unreadable)
+        ship(shipper, clock, 2)
+        assert (spool.segments, spool.lost) == (1, {})
+    ship(shipper, clock)
+    assert sent(store) == [b"a\n"]
+    spool.append(METRICS, b"b\n")
+    monkeypatch.setattr(Segment, "lines", unreadable)
+    ship(shipper, clock, 9)
+    assert (spool.segments, spool.lost) == (0, {Reason.UNREADABLE: 1})
+
+
+def test_the_quarantine_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "quarantine.lp", 400)
     for number in range(100):
-        append_bounded(path, b"line %02d\n" % number, 80)
-        assert path.stat().st_size <= 80
-    lines = path.read_bytes().split(b"\n")[:-1]
-    assert lines == [b"line %02d" % number for number in range(100 - len(lines), 100)]
-    assert len(lines) >= 4
+        quarantine.add([Rejected("words", b"line %02d\n" % number)])
+        sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+        assert sum(sizes) <= 400
+    files = [
+        path for path in (quarantine.path.with_suffix(".old"), quarantine.path) if path.exists()
+    ]
+    lines = b"".join(path.read_bytes() for path in files).split(b"\n")[:-1]
+    assert lines[0::2] == [b"# words"] * (len(lines) // 2)
+    kept = len(lines) // 2
+    assert lines[1::2] == [b"line %02d" % number for number in range(100 - kept, 100)]
+    assert kept >= 12
+
+
+def test_of_a_huge_rejection_the_first_lines_are_kept(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "quarantine.lp", 100)
+    quarantine.add([Rejected("no", b"0123456789\n" * 1000), Rejected("nor", b"this\n")])
+    assert quarantine.path.with_suffix(".old").read_bytes() == b"# no\n" + b"0123456789\n" * 4
+    assert quarantine.path.read_bytes() == b"# nor\nthis\n"
 
 
 def test_the_thread_ships_when_woken_and_once_more_when_stopped(
@@ -228,7 +316,7 @@ def test_nothing_is_sent_after_the_deadline(spool: Spool, store: ScriptedStore) 
     shipper = Shipper(spool, slow, flush_seconds=3600, clock=clock)
     for number in range(5):
         spool.append(METRICS, b"%d\n" % number)
-        spool.close_segments()
+        spool.close_segment(METRICS)
     shipper.start()
     assert shipper.stop(10.0)
     assert len(slow.taken) == 3

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from agent.messages import JobStart
-from agent.slurm.node import BEGIN_SECONDS, EPILOG_SECONDS, PROLOG_SECONDS, SlurmNode
+from agent.slurm.node import (
+    BEGIN_SECONDS,
+    EPILOG_SECONDS,
+    FIRST_JOB_SECONDS,
+    PROLOG_SECONDS,
+    SlurmNode,
+)
 from probes.roots import Roots
 from tests.unit.test_loop import Clock, Sink, make_loop
 
@@ -75,6 +81,12 @@ def test_a_group_that_comes_after_the_prolog_is_read(node: Node) -> None:
     assert node.sink.last("job_cgroup").fields["cpu_seconds"] == 2.0
 
 
+def test_a_job_that_is_told_of_late_is_read_at_once(node: Node) -> None:
+    node.make_job("7", 2_000_000_000, 41)
+    node.start_job("7")
+    assert node.sink.last("job_cgroup").fields["cpu_seconds"] == 2.0
+
+
 def test_the_end_of_a_task_is_heard_and_the_job_read_at_once(node: Node) -> None:
     node.start_job("7")
     job = node.make_job("7", 1_000_000_000, 41)
@@ -105,6 +117,19 @@ def test_a_job_whose_prolog_was_missed_is_taken_on(node: Node) -> None:
     assert running is not None
     assert running.job.start_ms == BOOTED * 1000 + 123_450
     assert (running.job.uid, running.job.user, running.job.source) == (65534, "nobody", "slurm")
+    assert running.job.gpus_by_use  # nobody said which it was given
+
+
+def test_a_prolog_that_is_heard_late_adds_to_what_was_found(node: Node) -> None:
+    node.make_process(41, 12_345)
+    node.make_job("7", 3_000_000_000, 41)
+    node.after(0)
+    node.after(PROLOG_SECONDS)
+    node.loop.start_job(JobStart("7", int(node.clock.now * 1000), source="slurm", partition="main"))
+    rows = [point for point in node.sink.points if point.measurement == "job"]
+    assert {row.time_ms for row in rows} == {BOOTED * 1000 + 123_450}  # one job, not two
+    assert rows[-1].fields["partition"] == "main"
+    assert node.sink.last("job_footprint").fields["cpu_seconds"] == 3.0
 
 
 def test_a_group_without_a_process_is_no_job(node: Node) -> None:
@@ -172,3 +197,30 @@ def test_an_agent_for_jobs_only_ends_when_there_is_none(tmp_path: Path) -> None:
     assert not node.loop._stopping
     node.after(1)
     assert node.loop._stopping
+
+
+def test_an_agent_may_end_with_the_last_job_and_waits_for_the_first(tmp_path: Path) -> None:
+    node = Node(tmp_path, until_idle=0.0)
+    node.after(FIRST_JOB_SECONDS - 1)
+    for jobid in "78":
+        node.start_job(jobid)
+    for jobid in "78":
+        assert not node.loop._stopping
+        node.loop.end_job(jobid, 0)
+        node.slurm._stop_when_idle()
+    assert node.loop._stopping
+
+
+def test_an_agent_whose_first_job_never_comes_ends(tmp_path: Path) -> None:
+    node = Node(tmp_path, until_idle=0.0)
+    node.after(FIRST_JOB_SECONDS)
+    assert node.loop._stopping
+
+
+def test_a_requeued_job_does_not_end_the_agent(tmp_path: Path) -> None:
+    node = Node(tmp_path, until_idle=0.0)
+    node.start_job("7")
+    node.clock.now += 10
+    node.loop.start_job(JobStart("7", int(node.clock.now * 1000), source="slurm", restart=1))
+    node.slurm._stop_when_idle()
+    assert not node.loop._stopping

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ import msgspec
 import pytest
 
 from agent.config import Config
+from agent.stores.connection import Reply
 from agent.stores.influx import InfluxSettings, InfluxStore
 from agent.stores.influxql import influxql
+from agent.stores.rejection import named_lines
 from agent.stores.settings import SettingsError
 from agent.stores.setup import parse_hours, setup_influx, setup_store
 from agent.stores.store import Select, StoreRefused, StoreUnreachable
@@ -29,10 +31,65 @@ ORGANIZATION = "0123456789abcdef"
 Answer = tuple[int, dict[str, str], object]
 
 
+Dialect = Callable[[list[bytes], list[int]], tuple[bool, Answer]]
+"""Lines of a batch and the places of the bad ones -> whether it stores the rest, and its words."""
+
+
+def first_unparsed(lines: list[bytes], bad: list[int]) -> tuple[bool, Answer]:
+    """2.x, lines that are none: nothing of the batch is stored."""
+    message = f"unable to parse '{lines[bad[0]].decode()}': missing fields"
+    return False, (400, {}, {"code": "invalid", "message": message})
+
+
+def all_unparsed(lines: list[bytes], bad: list[int]) -> tuple[bool, Answer]:
+    """2.x, all lines named (models.ParsePointsWithPrecision joins them)."""
+    words = [f"unable to parse '{lines[place].decode()}': missing fields" for place in bad]
+    return False, (400, {}, {"code": "invalid", "message": "\n".join(words)})
+
+
+def conflict(lines: list[bytes], bad: list[int]) -> tuple[bool, Answer]:
+    """2.x, a field of another type."""
+    message = (
+        "failure writing points to database: partial write: field type conflict: input field "
+        '"v" on measurement "bad" is type float, already exists as type string '
+        f"dropped={len(bad)}"
+    )
+    return True, (422, {}, {"code": "unprocessable entity", "message": message})
+
+
+def too_old(lines: list[bytes], bad: list[int]) -> tuple[bool, Answer]:
+    """2.x, points from before the time that the bucket keeps."""
+    message = (
+        "failure writing points to database: partial write: points beyond retention policy "
+        f"dropped={len(bad)}"
+    )
+    return True, (422, {}, {"code": "unprocessable entity", "message": message})
+
+
+def numbered(lines: list[bytes], bad: list[int]) -> tuple[bool, Answer]:
+    """3.x: each bad line with its number and its reason."""
+    data = [
+        {
+            "original_line": lines[place].decode()[:20],
+            "line_number": place + 1,
+            "error_message": "invalid column type for column 'v'",
+        }
+        for place in bad
+    ]
+    return True, (400, {}, {"error": "partial write of line protocol occurred", "data": data})
+
+
+def unnamed(lines: list[bytes], bad: list[int]) -> tuple[bool, Answer]:
+    """3.x on /api/v2/write: the reason, and no line."""
+    told = {"code": "invalid", "message": "partial write of line protocol occurred"}
+    return True, (400, {}, told)
+
+
 class Influx2(ThreadingHTTPServer):
     """Buckets, InfluxQL mappings and writes of InfluxDB 2.x; strict in what it takes.
 
-    `answers` are given before anything else; of written lines, those of `bad` are refused.
+    `answers` are given before anything else; of written lines, those of `bad` are refused in the
+    words of `dialect`.
     """
 
     daemon_threads = True
@@ -47,12 +104,14 @@ class Influx2(ThreadingHTTPServer):
         self.mappings: list[dict[str, Any]] = []
         self.lines: list[bytes] = []
         self.bad: set[bytes] = set()
+        self.dialect: Dialect = first_unparsed
 
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
         if self.answers:
             return self.answers.pop(0)
         handler = {
-            ("POST", "/api/v2/write"): self._write,
+            ("POST", "/api/v2/write"): self._write_v2,
+            ("POST", "/write"): self._write_v1,
             ("GET", "/api/v2/buckets"): self._find_bucket,
             ("POST", "/api/v2/buckets"): self._make_bucket,
             ("GET", "/api/v2/orgs"): self._find_organization,
@@ -65,18 +124,23 @@ class Influx2(ThreadingHTTPServer):
             return self._change_bucket(path.rsplit("/", 1)[1], body)
         return 404, {}, {"code": "not found", "message": "path not found"}
 
-    def _write(self, query: dict[str, str], body: bytes) -> Answer:
+    def _write_v2(self, query: dict[str, str], body: bytes) -> Answer:
         assert query == {"org": "hpc", "bucket": query["bucket"], "precision": "ms"}
         if query["bucket"] not in self.buckets:
             message = f'bucket "{query["bucket"]}" not found'
             return 404, {}, {"code": "not found", "message": message}
-        lines = gzip.decompress(body).splitlines()
-        for line in lines:
-            if line in self.bad:
-                message = f"unable to parse '{line.decode()}': missing fields"
-                return 400, {}, {"code": "invalid", "message": message}
-        self.lines += lines
-        return 204, {}, None
+        return self._take(gzip.decompress(body).splitlines())
+
+    def _write_v1(self, query: dict[str, str], body: bytes) -> Answer:
+        assert query == {"db": "rooflight", "precision": "ms"}
+        return self._take(gzip.decompress(body).splitlines())
+
+    def _take(self, lines: list[bytes]) -> Answer:
+        bad = [place for place, line in enumerate(lines) if line in self.bad]
+        stores_rest, answer = self.dialect(lines, bad) if bad else (True, (204, {}, None))
+        if stores_rest:
+            self.lines += [line for line in lines if line not in self.bad]
+        return answer
 
     def _find_organization(self, query: dict[str, str], body: bytes) -> Answer:
         assert query == {"org": "hpc"}
@@ -128,7 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.calls.append((self.command, address.path))
         self.server.authorizations.append(self.headers.get("Authorization", ""))
         status, headers, told = self.server.answer(self.command, address.path, query, body)
-        encoded = b"" if told is None else json.dumps(told).encode()
+        encoded = told if isinstance(told, bytes) else json.dumps(told).encode()
+        encoded = encoded if told is not None else b""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -232,15 +297,60 @@ def test_setup_tells_what_the_server_said(server: Influx2, settings: InfluxSetti
         setup_influx(gone)
 
 
-def test_one_bad_line_does_not_cost_its_neighbours(server: Influx2, store: InfluxStore) -> None:
-    lines = [b"cpu v=%d.0 %d" % (number, number) for number in range(200)]
-    server.bad = {lines[77], lines[150]}
+def some_lines(bad: set[int]) -> list[bytes]:
+    return [
+        b"%s,host=n v=%d.0 %d" % (b"bad" if number in bad else b"cpu", number, 1000 + number)
+        for number in range(200)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "requests"),
+    [(all_unparsed, 2), (first_unparsed, 3), (conflict, 2), (numbered, 2), (unnamed, 50)],
+)
+def test_bad_lines_do_not_cost_their_neighbours(
+    server: Influx2,
+    store: InfluxStore,
+    v1_store: InfluxStore,
+    dialect: Dialect,
+    requests: int,
+) -> None:
+    """Named lines are set aside; where none is named they are searched for."""
+    lines = some_lines({77, 150})
+    server.bad, server.dialect = {lines[77], lines[150]}, dialect
+    for each in (store, v1_store):
+        server.calls.clear()
+        server.lines.clear()
+        with pytest.raises(StoreRefused) as refused:
+            each.write(METRICS, b"\n".join(lines) + b"\n")
+        assert not refused.value.keep
+        found = b"".join(rejected.lines for rejected in refused.value.rejected)
+        assert set(found.splitlines()) == server.bad
+        assert refused.value.points_lost == 2
+        assert set(server.lines) == set(lines) - server.bad
+        assert len(server.calls) <= requests
+
+
+def test_points_that_are_too_old_are_the_oldest(server: Influx2, store: InfluxStore) -> None:
+    lines = some_lines(set())[::-1]
+    server.bad, server.dialect = set(lines[-3:]), too_old
     server.calls.clear()
-    with pytest.raises(StoreRefused, match="unable to parse") as refused:
+    with pytest.raises(StoreRefused, match="beyond retention policy") as refused:
         store.write(METRICS, b"\n".join(lines) + b"\n")
-    assert (refused.value.keep, refused.value.points_lost) == (False, 2)
-    assert server.lines == [line for line in lines if line not in server.bad]
-    assert len(server.calls) < 40
+    assert set(refused.value.rejected[0].lines.splitlines()) == server.bad
+    assert len(server.calls) == 2
+
+
+def test_the_words_of_3x_have_the_reason(server: Influx2, v1_store: InfluxStore) -> None:
+    lines = some_lines({5})
+    server.bad, server.dialect = {lines[5]}, numbered
+    with pytest.raises(StoreRefused) as refused:
+        v1_store.write(METRICS, b"\n".join(lines) + b"\n")
+    (rejected,) = refused.value.rejected
+    assert rejected.words == (
+        "partial write of line protocol occurred: invalid column type for column 'v'"
+    )
+    assert rejected.lines == lines[5] + b"\n"
 
 
 def test_the_search_for_bad_lines_ends(server: Influx2, store: InfluxStore) -> None:
@@ -253,23 +363,70 @@ def test_the_search_for_bad_lines_ends(server: Influx2, store: InfluxStore) -> N
     assert len(server.calls) <= 220
 
 
-def test_a_field_conflict_of_2x_has_stored_the_rest(server: Influx2, store: InfluxStore) -> None:
-    message = "failure writing points to database: partial write: field type conflict dropped=3"
-    server.answers = [(422, {}, {"code": "unprocessable entity", "message": message})]
-    server.calls.clear()
-    with pytest.raises(StoreRefused, match="field type conflict") as refused:
-        store.write(METRICS, b"cpu v=1.0 1\n" * 9)
-    assert (refused.value.keep, refused.value.points_lost) == (False, 3)
-    assert len(server.calls) == 1
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"error": "unable to parse 'no such line': missing fields"}, set()),
+        ({"error": "partial write: unable to parse 'a': missing fields dropped=0"}, {0}),
+        ({"error": "partial write: max-values-per-tag limit exceeded dropped=2"}, set()),
+        ({"error": "points beyond retention policy dropped=1"}, set()),  # "a" has no time
+        ({"error": "x", "data": [{"line_number": 9, "original_line": "a"}]}, set()),
+        ({"error": "x", "data": [{"line_number": 3, "original_line": "a"}]}, set()),
+        ({"error": "x", "data": [{"line_number": 1, "original_line": "a"}]}, {0}),
+        (
+            {"error": 'input field "v" on measurement "m" is type float, x dropped=2'},
+            {2, 3},
+        ),
+        ({"error": 'input field "v" on measurement "m" is type string, x dropped=1'}, {4}),
+        ({"error": 'input field "v" on measurement "m" is type string, x dropped=2'}, set()),
+        ({"error": 'input field "v" on measurement "m" is type float, x dropped=3'}, set()),
+    ],
+)
+def test_lines_are_named_only_without_doubt(body: dict[str, object], named: set[int]) -> None:
+    lines = [b"a", b"mm v=1 1", b"m,t=1 v=1 1", b"m u=1,v=1.5e+3 1", b'm,v=1 v="a" 1']
+    reply = Reply(400, json.dumps(body).encode())
+    assert named_lines(reply, lines) == named
 
 
-def test_a_partial_write_of_3x_names_its_lines(server: Influx2, v1_store: InfluxStore) -> None:
-    bad = [{"original_line": "x", "line_number": n, "error_message": "no"} for n in (1, 2)]
-    told = {"error": "partial write of line protocol occurred", "data": bad}
-    server.answers = [(400, {}, told)]
-    with pytest.raises(StoreRefused, match="partial write") as refused:
-        v1_store.write(METRICS, b"cpu v=1.0 1\n" * 9)
-    assert (refused.value.keep, refused.value.points_lost) == (False, 2)
+def test_a_limit_that_no_line_fits_is_for_the_admin_to_mend(
+    server: Influx2, v1_store: InfluxStore
+) -> None:
+    server.answers = [(413, {}, {"error": "too large"})] * 20
+    with pytest.raises(StoreRefused, match=r"413 for a single line.*max-body-size") as refused:
+        v1_store.write(METRICS, b"\n".join(some_lines(set())) + b"\n")
+    assert refused.value.keep
+    assert len(server.calls) == 8  # 200, 100, 50 lines ...: not every line is tried
+
+
+def test_all_pieces_of_what_was_too_large_are_sent(server: Influx2, store: InfluxStore) -> None:
+    server.answers = [(413, {}, {"error": "too large"})] * 3
+    store.write(METRICS, b"\n".join(some_lines(set())) + b"\n")
+    assert server.lines == some_lines(set())
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_new_token_is_read_without_a_restart(
+    server: Influx2, settings: InfluxSettings, store: InfluxStore, status: int
+) -> None:
+    server.answers = [(status, {}, {"code": "unauthorized", "message": "unauthorized access"})]
+    with pytest.raises(StoreRefused, match="unauthorized access") as refused:
+        store.write(METRICS, b"cpu v=1.0 1\n")
+    assert refused.value.keep
+    token = Path(settings.token_file)
+    token.unlink()
+    with pytest.raises(StoreRefused, match=str(token)) as refused:
+        store.write(METRICS, b"cpu v=1.0 1\n")
+    assert refused.value.keep
+    token.write_text("another\n")
+    token.chmod(0o600)
+    store.write(METRICS, b"cpu v=1.0 1\n")
+    assert server.authorizations[-1] == "Token another"
+
+
+def test_an_error_page_that_is_not_utf8_is_an_outage(server: Influx2, store: InfluxStore) -> None:
+    server.answers = [(502, {}, "Fehler: Zur\u00fcckgewiesen".encode("latin-1"))]
+    with pytest.raises(StoreUnreachable, match="not UTF-8"):
+        store.write(METRICS, b"cpu v=1.0 1\n")
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])

@@ -101,19 +101,25 @@ def test_any_tag_finds_its_own_row(
     store.close()
 
 
-def test_what_the_catalogue_does_not_know_is_skipped_and_counted(path: Path) -> None:
+def test_what_the_catalogue_does_not_know_is_refused_and_its_neighbours_written(path: Path) -> None:
     store = LocalStore(path, FOR_EVER)
-    store.write(
-        METRICS,
-        point("of_the_future", 1, {}, a_total=1.0)
-        + point("cpu", 1, {"core": "3"}, user_seconds=1.0)
-        + point("cpu", 2, {}, warp_ratio=1.0)
-        + point("cpu", 3, {}, user_seconds="a text")
-        + point("cpu", 4, {}, user_seconds=4.0, warp_ratio=1.0)
-        + b"torn, \x00 \xff\n",
-    )
+    bad = [
+        point("of_the_future", 1, {}, a_total=1.0),
+        point("cpu", 1, {"core": "3"}, user_seconds=1.0),
+        point("cpu", 2, {}, warp_ratio=1.0),
+        point("cpu", 3, {}, user_seconds="a text"),
+        b"torn, \x00 \xff\n",
+        b"\n",
+    ]
+    good = point("cpu", 4, {}, user_seconds=4.0, warp_ratio=1.0)
+    with pytest.raises(StoreRefused, match="no measurement 'of_the_future'") as refused:
+        store.write(METRICS, b"".join([*bad[:3], good, *bad[3:]]))
+    assert not refused.value.keep
+    assert [each.lines for each in refused.value.rejected] == bad
+    words = [each.words for each in refused.value.rejected]
+    assert "cpu has no tag 'core'" in words[1]
+    assert "cpu has no field 'warp_ratio'" in words[2]
     assert store.rows(Select("cpu", {})) == [row(4, {}, user_seconds=4.0)]
-    assert store.skipped == 6
     store.close()
 
 

@@ -19,7 +19,7 @@ SOURCES = sorted(path for name in PACKAGES for path in (REPOSITORY / name).rglob
 ARROWS = {
     "probes": set(),
     "workloads": {"probes"},
-    "agent": {"workloads", "probes"},
+    "agent": {"workloads", "probes", "deploy"},
     "dashboards": {"probes.catalogue"},
     "deploy": set(),
 }

@@ -212,7 +212,7 @@ def test_broken_numbers_are_left_out() -> None:
 def test_mount_table() -> None:
     line = "36 35 98:0 /a /with\\040space rw,noatime master:1 - ext3 /dev/ro\\134ot rw"
     assert parse_mountinfo(f"{line}\nbroken - line\n") == [
-        Mount("98:0", "/with space", "ext3", "/dev/ro\\ot")
+        Mount("98:0", "/with space", "ext3", "/dev/ro\\ot", "/a")
     ]
 
 

@@ -25,6 +25,7 @@ SOURCES = {
     "cpu": ("proc/stat", "proc/loadavg", "sys/devices/system/cpu/**/*"),
     "memory": ("proc/meminfo", "proc/vmstat"),
     "pressure": ("proc/pressure/*",),
+    "resctrl": ("sys/fs/resctrl/**/*",),
     "power": ("sys/class/powercap/**/*", "sys/class/hwmon/**/*"),
     "network": ("proc/net/dev", "sys/class/net/**/*"),
     "infiniband": ("sys/class/infiniband/**/*",),

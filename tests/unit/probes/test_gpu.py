@@ -3,78 +3,26 @@
 Expected numbers are worked out here from the rows of the traces, by their units.
 """
 
-import ctypes
 import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pynvml
 import pytest
 
 from probes.catalogue import GPU, Kind
-from probes.gpu import GpuProbe
-from probes.probe import Context, ProbeUnavailable
-from probes.sample import Value
+from probes.probe import ProbeUnavailable
 from tests.golden.test_golden import lines
-from tests.nvml.build import HERE, TRACES, build, environment, replay_settings
+from tests.nvml.build import HERE, TRACES, environment
+from tests.nvml.replay import StartReplay
 
 pytestmark = pytest.mark.cc
 
-Fields = Mapping[str, Value]
 GIBI = 2.0**30
 MEBI = 2.0**20
-
-
-class Replay:
-    """A probe on a trace whose time stands still until a test moves it."""
-
-    def __init__(self, clock: Path) -> None:
-        self._clock = clock
-        self._now = 0.0
-        self.move_to(0.0)
-        self.probe = GpuProbe(Context(monotonic=lambda: self._now))
-        self._open = True
-
-    def move_to(self, seconds: float) -> None:
-        self._now = seconds
-        self._clock.write_text(str(seconds))
-
-    def at(self, seconds: float) -> dict[str, Fields]:
-        """Sample at a time; return the fields by GPU."""
-        self.move_to(seconds)
-        return {dict(sample.tags)["gpu"]: sample.fields for sample in self.probe.sample()}
-
-    def close(self) -> None:
-        if self._open:
-            self.probe.close()
-        self._open = False
-
-
-StartReplay = Callable[..., Replay]
-
-
-@pytest.fixture
-def replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartReplay]:
-    """Start a probe on a trace; the binding gets the replay library whatever it held before."""
-    monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(build())))
-    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
-    started: list[Replay] = []
-
-    def start(trace: str | Path, **settings: str) -> Replay:
-        path = TRACES / trace if isinstance(trace, str) else trace
-        clock = tmp_path / "clock"
-        named = replay_settings({"trace": str(path), "clock": str(clock), **settings})
-        for name, value in named.items():
-            monkeypatch.setenv(name, value)
-        started.append(Replay(clock))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
 
 
 def write_trace(path: Path, text: str) -> Path:
@@ -311,12 +259,13 @@ def test_a_lost_gpu_is_left_out_and_the_others_go_on(replay: StartReplay) -> Non
     failing = replay("failing.csv")
     assert set(failing.at(0)) == {"0", "1", "2"}
     assert failing.probe.limits() == ["GPU 3: does not answer: GPU is lost"]
-    assert failing.probe.processes() == {"0": [1000], "1": [2000], "2": [3000]}
+    pids = {gpu.index: gpu.pids for gpu in failing.probe.seen}
+    assert pids == {"0": (1000,), "1": (2000,), "2": (3000,), "3": None}
     assert set(failing.at(25)) == {"0", "2"}
     assert failing.probe.limits()[1] == (
         "GPU 1 (NVIDIA H100 PCIe): lost: it fell off the bus; reset it or restart the node"
     )
-    assert failing.probe.processes()["1"] == []
+    assert failing.seen(25)["1"].pids is None
 
 
 def test_a_passing_error_leaves_one_field_out_for_once(replay: StartReplay) -> None:
@@ -365,31 +314,6 @@ def test_no_gpu_answering_is_an_error_and_a_gpu_may_come_back(
         lonely.at(10)
     assert lonely.at(20)["0"]["power_watts"] == 2.0
     assert not [line for line in lonely.probe.limits() if "lost" in line]
-
-
-def test_mig_instances_have_samples_of_their_own(replay: StartReplay) -> None:
-    mig = replay("mig_h100.csv")
-    mig.at(0)
-    gpus = mig.at(10)
-    assert set(gpus) == {"0", "0.0", "0.2"}
-    assert gpus["0"]["power_watts"] == 350.0
-    assert gpus["0.0"]["memory_used_bytes"] == 20000 * MEBI
-    assert gpus["0.0"]["memory_total_bytes"] == 40448 * MEBI
-    assert gpus["0.0"]["tensor_active_ratio"] == pytest.approx(0.40)
-    assert gpus["0.2"]["dram_active_ratio"] == pytest.approx(0.05)
-    for fields in gpus.values():
-        assert "utilization_ratio" not in fields
-    assert "power_watts" not in gpus["0.2"]
-    # looked for again each minute; those known keep their GPM sample
-    refreshed = mig.at(75)
-    assert refreshed.keys() == gpus.keys()
-    assert "tensor_active_ratio" in refreshed["0.0"]
-
-
-def test_processes_are_those_of_the_last_sample(replay: StartReplay) -> None:
-    h100 = replay("two_h100.csv", pids="0:4711 1:4712 0:4713")
-    assert h100.at(0)["0"]["processes_total"] == 2.0
-    assert h100.probe.processes() == {"0": [4711, 4713], "1": [4712]}
 
 
 def test_a_second_probe_starts_afresh_and_nothing_leaks(replay: StartReplay) -> None:

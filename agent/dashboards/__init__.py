@@ -1,0 +1,1 @@
+"""The commands for Grafana's dashboards."""

@@ -1,0 +1,1 @@
+"""`rooflight top`: a live view of this node, or of all nodes of a job, in a terminal."""

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Makes one file that installs rooflight on nodes without internet: wheels of the agent and of all that
+# it needs (no torch: the agent needs none), and install.sh.
+#   deploy/bundle/make.sh [FOLDER]    writes FOLDER/rooflight-VERSION-PYTHON-MACHINE.tar.gz (FOLDER: dist)
+# The nodes need the same Python version and machine as this one; PYTHON names another interpreter.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+python=${PYTHON:-.venv/bin/python}
+folder=${1:-dist}
+
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+platform=$("$python" -c 'import platform, sys
+print("cp%d%d-%s" % (*sys.version_info[:2], platform.machine()))')
+name=rooflight-$version-$platform
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bundle=$work/$name
+mkdir -p "$bundle/wheels" "$folder"
+
+"$python" -m pip wheel -qq --disable-pip-version-check --no-input \
+  --constraint constraints.txt --wheel-dir "$bundle/wheels" .
+cp deploy/bundle/install.sh LICENSE "$bundle"
+printf '%s\n' "$version" >"$bundle/VERSION"
+(cd "$bundle" && find . -type f -print0 | sort -z | xargs -0 sha256sum) >"$work/sums"
+mv "$work/sums" "$bundle/SHA256SUMS"
+
+tar --create --gzip --file "$folder/$name.tar.gz" --owner=0 --group=0 --directory "$work" "$name"
+du -h "$folder/$name.tar.gz"

@@ -1,0 +1,200 @@
+"""The bundle for nodes without internet: made, installed, upgraded, rolled back and rolled out."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.integration.services import START_SECONDS, free_port
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPTS = REPOSITORY / "deploy" / "bundle"
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A folder that plays a node: where rooflight is, and what reaches it."""
+
+    folder: Path
+    ssh: str = ""
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "rooflight"
+
+    def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
+        nowhere = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+        mine = {"ROOFLIGHT_HOME": str(self.home), "SSH": self.ssh, "PYTHON": sys.executable}
+        return subprocess.run(
+            command,
+            env={**os.environ, **nowhere, **mine},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def release(self) -> str:
+        return self.home.readlink().name
+
+    def samples(self) -> bool:
+        done = self.run(self.home / "bin" / "rooflight", "agent", "--once", "--store", "stdout")
+        return done.returncode == 0 and "\nmemory,cluster=" in f"\n{done.stdout}"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    made = {**os.environ, "PYTHON": sys.executable}
+    subprocess.run([SCRIPTS / "make.sh", folder], env=made, check=True, timeout=180)
+    (found,) = folder.glob("rooflight-*.tar.gz")
+    return found
+
+
+@pytest.fixture(scope="module")
+def node(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """A node with the bundle's release, which every test leaves in use."""
+    node = Node(tmp_path_factory.mktemp("node"))
+    done = node.run(unpack(archive, node.folder / "bundle") / "install.sh")
+    assert done.returncode == 0, done.stderr
+    return node
+
+
+@pytest.fixture(scope="module")
+def later(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A later release's bundle, unpacked."""
+    return another_release(archive, tmp_path_factory.mktemp("later") / "bundle")
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    (found,) = folder.iterdir()
+    return found
+
+
+def another_release(archive: Path, folder: Path, *, broken: bool = False) -> Path:
+    """Return the same bundle as if of a later version; a broken one brings an agent that ends."""
+    bundle = unpack(archive, folder)
+    (bundle / "VERSION").write_text("9.9.9\n")
+    if broken:
+        (wheel,) = (bundle / "wheels").glob("msgspec-*")
+        wheel.unlink()
+    sums = [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  ./{file.relative_to(bundle)}\n"
+        for file in sorted(bundle.rglob("*"))
+        if file.is_file() and file.name != "SHA256SUMS"
+    ]
+    (bundle / "SHA256SUMS").write_text("".join(sums))
+    return bundle
+
+
+def test_a_release_is_upgraded_and_rolled_back_without_an_index(node: Node, later: Path) -> None:
+    was = node.release()
+    assert node.samples()
+    assert node.run(later / "install.sh").returncode == 0
+    assert node.release().startswith("9.9.9-")
+    assert node.run(later / "install.sh", "--rollback").returncode == 0
+    assert node.release() == was
+    assert node.samples()
+
+
+def test_a_release_that_does_not_work_leaves_the_one_that_does(
+    archive: Path, node: Node, tmp_path: Path
+) -> None:
+    was = node.release()
+    broken = another_release(archive, tmp_path / "broken", broken=True)
+    done = node.run(broken / "install.sh")
+    assert done.returncode != 0
+    assert "msgspec" in done.stderr
+    assert node.release() == was
+    assert node.samples()
+
+
+def test_a_damaged_bundle_is_refused(archive: Path, tmp_path: Path) -> None:
+    bundle = unpack(archive, tmp_path / "bundle")
+    (wheel,) = (bundle / "wheels").glob("rooflight-*")
+    wheel.write_bytes(wheel.read_bytes()[:-1])
+    node = Node(tmp_path)
+    done = node.run(bundle / "install.sh")
+    assert done.returncode == 1
+    assert "the bundle is damaged: copy it again" in done.stderr
+    assert not node.home.exists()
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(later: Path, tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.home.mkdir()
+    done = node.run(later / "install.sh")
+    assert done.returncode == 1
+    assert "is a folder and no link: move it away" in done.stderr
+
+
+@pytest.fixture
+def ssh(tmp_path: Path) -> Iterator[str]:
+    """The command that reaches a real sshd on loopback, with a key of its own."""
+    if SSHD is None or os.geteuid() != 0:
+        pytest.skip("needs root and openssh-server")
+    folder, port = tmp_path / "ssh", free_port()
+    folder.mkdir(mode=0o700)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-qN", "", "-t", "ed25519", "-f", folder / name], check=True)
+    (folder / "user.pub").rename(folder / "authorized_keys")
+    config = folder / "sshd_config"
+    config.write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host\nPidFile none\n"
+        f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
+        "PermitRootLogin yes\nPasswordAuthentication no\n"
+    )
+    Path("/run/sshd").mkdir(exist_ok=True)
+    options = f"-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile={os.devnull}"
+    command = f"ssh -q -p {port} -i {folder}/user {options}"
+    server = subprocess.Popen([SSHD, "-D", "-q", "-f", config])
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while subprocess.run([*command.split(), "127.0.0.1", "true"], check=False).returncode != 0:
+            assert time.monotonic() < deadline, "sshd does not answer"
+            time.sleep(0.1)
+        yield command
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.ssh
+def test_a_rollout_stops_at_the_first_batch_that_fails(
+    archive: Path, node: Node, later: Path, ssh: str
+) -> None:
+    """The second host's name is one that nobody can reach."""
+    reached, rollout, was = replace(node, ssh=ssh), SCRIPTS / "rollout.sh", node.release()
+    assert node.run(later / "install.sh").returncode == 0
+    done = reached.run(rollout, archive, "127.0.0.1", "no-such-host.invalid")
+    assert done.returncode == 1
+    assert f"127.0.0.1: rooflight: {node.home} is " in done.stdout
+    assert "stopped after 1 of 2 nodes" in done.stderr
+    assert node.release() == was
+
+    assert reached.run(rollout, "--rollback", "127.0.0.1").returncode == 0
+    assert node.release().startswith("9.9.9-")
+    assert reached.run(rollout, "--rollback", "127.0.0.1").returncode == 0
+    assert node.release() == was
+
+
+@pytest.mark.ssh
+def test_no_other_node_is_touched_when_the_first_one_fails(
+    archive: Path, ssh: str, tmp_path: Path
+) -> None:
+    untouched = Node(tmp_path, ssh)
+    done = untouched.run(SCRIPTS / "rollout.sh", archive, "no-such-host.invalid", "127.0.0.1")
+    assert done.returncode == 1
+    assert "stopped at the first node; no other was touched" in done.stderr
+    assert not untouched.home.exists()

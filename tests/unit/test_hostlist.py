@@ -1,0 +1,29 @@
+import pytest
+
+from agent.slurm.hostlist import MOST_HOSTS, count_hosts, expand_hosts
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("", []),
+        ("n1", ["n1"]),
+        ("a,b", ["a", "b"]),
+        ("n[1-3,7]", ["n1", "n2", "n3", "n7"]),
+        ("n[08-11]", ["n08", "n09", "n10", "n11"]),
+        ("gpu[1-2]-ib,login", ["gpu1-ib", "gpu2-ib", "login"]),
+        ("r[1-2]c[1-2]", ["r1c1", "r1c2", "r2c1", "r2c2"]),
+    ],
+)
+def test_lists_of_nodes(text: str, hosts: list[str]) -> None:
+    assert expand_hosts(text) == hosts
+    assert count_hosts(text) == len(hosts)
+
+
+@pytest.mark.parametrize(
+    "text", ["n[x]", "n[1-]", "n[1-999999999]", "n[0-999]c[0-999]", f"n[1-{MOST_HOSTS}],m[1-2]"]
+)
+def test_what_is_no_list_or_stands_for_too_many(text: str) -> None:
+    with pytest.raises(ValueError, match="nodes"):
+        expand_hosts(text)
+    assert count_hosts(text) == 0
