@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from agent.command import NOT_FOUND, USAGE, Fault, one_line_errors
-from agent.config import Loaded, lines, load
+from agent.config import Config, Loaded, lines, load
 from deploy import render
 from deploy.render import SiteFile
 
@@ -19,6 +19,8 @@ NEXT = {
     " && systemctl enable --now rooflight-agent",
     "slurm": "add the lines of etc/slurm/rooflight.slurm.conf to slurm.conf,"
     " and: scontrol reconfigure",
+    "grafana": "give grafana-server INFLUX_USER and INFLUX_PASSWORD (1.x) or INFLUX_TOKEN of a"
+    " user who may only read, and: systemctl restart grafana-server",
     "reader": "on each login node: systemctl daemon-reload"
     " && systemctl enable --now rooflight-reader.socket",
 }
@@ -49,7 +51,10 @@ def render_files(kind: str, into: Path, home: str, force: bool, config_file: Pat
     """Write the site's files for KIND, with the paths and settings of this configuration."""
     with one_line_errors(debug=False):
         site = site_of(load(config_file), home or str(home_of(Path(sys.prefix))))
-        files = list(render.KINDS[kind](site))
+        try:
+            files = list(render.KINDS[kind](site))
+        except ValueError as problem:
+            raise Fault(str(problem), USAGE) from problem
         clashes = [file for file in files if not file.edited and differs(into, file)]
         if clashes and not force:
             for file in clashes:
@@ -68,7 +73,16 @@ def site_of(loaded: Loaded, home: str) -> render.Site:
     agent = loaded.config.agent
     named = {"state_directory": STATE, "socket": SOCKET}
     missing = [f'agent.{key} = "{path}"' for key, path in named.items() if not getattr(agent, key)]
-    return render.Site(home, [*lines(loaded, only_set=True), *missing], agent.socket or SOCKET)
+    settings = [*lines(loaded, only_set=True), *missing]
+    return render.Site(home, settings, agent.socket or SOCKET, influx_of(loaded.config))
+
+
+def influx_of(config: Config) -> render.Influx | None:
+    """Return what Grafana must know of the store, if it is one that it can read."""
+    if config.store != "influx":
+        return None
+    found = config.influx
+    return render.Influx(found.api, found.url, found.database, found.jobs_database)
 
 
 def home_of(prefix: Path, link: Path = Path(render.HOME)) -> Path:

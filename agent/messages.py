@@ -19,8 +19,8 @@ class JobStart(msgspec.Struct, frozen=True, tag="job_start", forbid_unknown_fiel
 
     Attributes:
         pid: root of the job's process tree, or 0 if only its cgroup is known.
-        gpus: its GPUs, as Slurm and CUDA name them (positions in Slurm's list, indices, UUIDs); None
-            for all of this host.
+        gpus: its GPUs, as Slurm and CUDA name them (positions in Slurm's list, indices, UUIDs);
+            None for all of this host.
         gpus_by_use: it is not known which it was given: those on which its processes run are its.
         cpus: CPUs that it may use; 0 for all of this host.
         start_ms: milliseconds since 1970.

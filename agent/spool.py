@@ -4,10 +4,10 @@ One segment at a time is open per database; the sampling loop appends whole tick
 ones are shipped oldest first and deleted once the store took them. File names sort by age:
 `<created ms>-<sequence>-<database>.lp`.
 
-Nothing is synced to the disk: an append then takes 0.01 ms, and 1 ms or more with fsync. A killed
-agent loses nothing, because the kernel has it; a machine that loses power loses what the kernel
-had not written, about the last 35 s (vm.dirty_expire_centisecs and a writeback interval), of
-which all but the last flush interval is in the store already.
+Nothing is synced: an append takes 0.007 ms, and 0.17 ms with fsync, at times 7 ms, on a fast disk
+that is idle. A killed agent loses nothing, because the kernel has it; a machine that loses power
+loses what the kernel had not written, about the last 35 s (vm.dirty_expire_centisecs and a
+writeback interval), of which all but the last flush interval is in the store already.
 """
 
 import logging

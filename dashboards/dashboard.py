@@ -11,7 +11,7 @@ from itertools import count
 from typing import NamedTuple
 
 from dashboards.expression import Expression
-from dashboards.panel import FULL, MOST_POINTS, Panel
+from dashboards.panel import FULL, Panel
 from dashboards.query import Query
 from probes.catalogue import Database
 
@@ -199,7 +199,7 @@ def _panel(panel: Panel) -> dict[str, object]:
                 zip(string.ascii_uppercase, panel.queries, strict=False)
             )
         ],
-        "maxDataPoints": MOST_POINTS,
+        "maxDataPoints": panel.points,
         "fieldConfig": {
             "defaults": {"noValue": panel.empty, **panel.defaults},
             "overrides": list(panel.overrides),

@@ -45,11 +45,9 @@ class View:
     variables: Mapping[str, Chosen] = field(default_factory=dict)
     least_interval_ms: int = 10_000
 
-    @property
-    def interval_ms(self) -> int:
-        """The macro $__interval: a round number that gives a panel the points it asks for."""
-        wanted = (self.until_ms - self.since_ms) / MOST_POINTS
-        return max(self.least_interval_ms, rounded(wanted))
+    def interval_ms(self, points: int) -> int:
+        """Return the macro $__interval: a round number that gives about so many points."""
+        return max(self.least_interval_ms, rounded((self.until_ms - self.since_ms) / points))
 
 
 def rounded(interval_ms: float) -> int:
@@ -60,8 +58,8 @@ def rounded(interval_ms: float) -> int:
     return _STEPS_MS[-1]
 
 
-def expand(text: str, view: View) -> str:
-    """Return the query that InfluxDB gets."""
+def expand(text: str, view: View, points: int = MOST_POINTS) -> str:
+    """Return the query that InfluxDB gets for a panel that asks for so many points."""
     built_in = {"__from": str(view.since_ms), "__to": str(view.until_ms)}
     known: dict[str, Chosen] = {**view.variables, **built_in}
 
@@ -72,7 +70,7 @@ def expand(text: str, view: View) -> str:
     query = _VARIABLE.sub(replaced, text)
     times = f"time >= {view.since_ms}ms and time <= {view.until_ms}ms"
     query = query.replace("$timeFilter", times)
-    return query.replace("$__interval", duration(view.interval_ms))
+    return query.replace("$__interval", duration(view.interval_ms(points)))
 
 
 def interpolated(name: str, chosen: Chosen, text: str) -> str:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from dashboards.dashboard import Dashboard, Variable
 from dashboards.expand import Chosen, View, expand
 from dashboards.expression import Expression
-from dashboards.panel import Panel
+from dashboards.panel import MOST_POINTS, Panel
 from dashboards.query import Query
 from probes.catalogue import Database
 
@@ -84,7 +84,7 @@ def frames_of(panel: Panel, view: View, ask: Ask) -> list[Frame]:
         if isinstance(query, Expression):
             answers[letter] = evaluate(query, answers)
         else:
-            answers[letter] = query_frames(query, view, ask)
+            answers[letter] = query_frames(query, view, ask, panel.points)
     computed = any(isinstance(query, Expression) for query in panel.queries)
     letters = list(answers)[-1:] if computed else list(answers)
     frames = [frame for letter in letters for frame in answers[letter]]
@@ -119,9 +119,9 @@ def values_of(query: Query, view: View, ask: Ask) -> list[str]:
     return sorted({str(row[-1]) for each in series for row in each.values})
 
 
-def query_frames(query: Query, view: View, ask: Ask) -> list[Frame]:
-    """Return the answer to one query."""
-    series = ask(query.database, expand(query.text, view))
+def query_frames(query: Query, view: View, ask: Ask, points: int = MOST_POINTS) -> list[Frame]:
+    """Return the answer to one query of a panel that asks for so many points."""
+    series = ask(query.database, expand(query.text, view, points))
     if query.table:
         return [_table(series)] if series else []
     return [_as_series(each, query) for each in series]

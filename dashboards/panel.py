@@ -22,6 +22,7 @@ FULL, HALF, THIRD, SIXTH = 24, 12, 8, 4
 """Widths, of 24 columns."""
 
 MOST_POINTS = 300
+POINTS_PER_COLUMN = 15
 """Points of a series over the whole time: what a panel can show, and a day of 64 nodes can bear."""
 
 GAP_MS = 300_000
@@ -110,6 +111,11 @@ class Panel:
     key: str = ""
     fold: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def points(self) -> int:
+        """How many points of a series it asks for."""
+        return min(MOST_POINTS, POINTS_PER_COLUMN * self.width)
+
     def sized(self, width: int, height: int = 0) -> "Panel":
         """Return the panel in another size."""
         return replace(self, width=width, height=height or self.height)
@@ -195,7 +201,9 @@ def table(
     looks = {**(columns or {}), **({} if time else {"Time": Column(hidden=True)})}
     units = {name: unit for query in queries for name, unit in query.units.items() if unit}
     names = dict.fromkeys([*units, *looks])
-    overrides = [_column(name, looks.get(name, Column()), units.get(name, "")) for name in names]
+    # a cell without a value must not say what the panel says without rows
+    overrides = [_override("/.*/", {"noValue": "-"}, by="byRegexp")]
+    overrides += [_column(name, looks.get(name, Column()), units.get(name, "")) for name in names]
     order = [{"displayName": sort, "desc": descending}] if sort else []
     return Panel(
         title,
@@ -228,7 +236,7 @@ def heatmap(
     options = {
         "calculate": False,
         "cellGap": 0,
-        "color": {**color, "fill": "dark-orange", "exponent": 0.5, "scale": "exponential"},
+        "color": {**color, "reverse": False, "fill": "dark-orange", "exponent": 0.5},
         "rowsFrame": {"layout": "auto"},
         "yAxis": {"axisPlacement": "left", "reverse": True},
         "cellValues": {"unit": query.units["value"]},
@@ -395,8 +403,8 @@ def _column(name: str, look: Column, unit: str) -> Json:
     return _override(name, properties | _words(look.colors))
 
 
-def _override(name: str, properties: Json) -> Json:
+def _override(name: str, properties: Json, by: str = "byName") -> Json:
     return {
-        "matcher": {"id": "byName", "options": name},
+        "matcher": {"id": by, "options": name},
         "properties": [{"id": key, "value": value} for key, value in properties.items()],
     }

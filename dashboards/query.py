@@ -115,19 +115,26 @@ def rows(
     where: str = CLUSTER,
     time: str = IN_RANGE,
     newest: int = 0,
-    often: bool = False,
 ) -> Query:
     """Return rows with the given columns (title -> expression) and one for each tag in `by`.
 
-    With `newest`, only so many of the newest rows of each value of the tags in `by`; with `often`,
-    a row for each interval of the time shown.
+    With `newest`, only so many of the newest rows of each value of the tags in `by`.
     """
-    group = _tags(measurement, by)
-    if often:
-        group = ["time($__interval)", *group]
-    text = _columns(measurement, columns, f"{where} AND {time}", group)
-    end = f" ORDER BY time DESC LIMIT {newest}" if newest else " fill(none)" if often else ""
+    text = _columns(measurement, columns, f"{where} AND {time}", _tags(measurement, by))
+    end = f" ORDER BY time DESC LIMIT {newest}" if newest else ""
     return _query(measurement, text + end, columns, "", table=True)
+
+
+def points(
+    measurement: str, columns: Mapping[str, str], by: str, *, where: str, only: str
+) -> Query:
+    """Return a row for each interval of the time shown and each tag in `by`, if it fits `only`."""
+    tags = _tags(measurement, by)
+    group = ["time($__interval)", *tags]
+    inner = _columns(measurement, columns, f"{where} AND {IN_RANGE}", group)
+    titles = ", ".join(f'"{title}"' for title in columns)
+    text = _from(f"({inner} fill(none))", titles, f"{only} AND {IN_RANGE}", tags)
+    return _query(measurement, text, columns, "", table=True)
 
 
 def union(

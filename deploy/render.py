@@ -1,13 +1,34 @@
 """A site's own files, made from those in this folder: its paths and its stores put in."""
 
+import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+DASHBOARDS = FOLDER.parent / "dashboards" / "grafana"
+PROVISIONING = "etc/grafana/provisioning"
 HOME = "/opt/rooflight"
 """Where the files of this folder say that rooflight is installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Influx:
+    """What Grafana must know of the store.
+
+    Attributes:
+        api: "v1" or "v2".
+        url: its address.
+        metrics: database of the nodes' measurements.
+        jobs: database of jobs and footprints.
+
+    """
+
+    api: str
+    url: str
+    metrics: str
+    jobs: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +39,14 @@ class Site:
         home: the virtual environment on the nodes.
         settings: lines of its configuration, in TOML.
         socket: the agent's.
+        influx: the store; None where it is no InfluxDB.
 
     """
 
     home: str
     settings: Sequence[str]
     socket: str
+    influx: Influx | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +93,36 @@ def slurm(site: Site) -> Iterator[SiteFile]:
     yield SiteFile("etc/rooflight/hook.conf", _lines(hook), edited=True)
 
 
+def grafana(site: Site) -> Iterator[SiteFile]:
+    """Give datasources, dashboards and alert rules; secrets stay in Grafana's environment.
+
+    Raises:
+        ValueError: the site's store is none that Grafana can read.
+
+    """
+    if site.influx is None:
+        raise ValueError('Grafana reads InfluxDB: set store = "influx" and influx.url')
+    source = "influxdb1" if site.influx.api == "v1" else "influxdb2"
+    text = _text(site, f"grafana/datasources/{source}.yaml")
+    text = text.replace("$INFLUX_URL", json.dumps(site.influx.url))
+    names = {"rooflight": site.influx.metrics, "rooflight_jobs": site.influx.jobs}
+    for name, known in names.items():  # a JSON string is a YAML string
+        text = text.replace(f"dbName: {name}\n", f"dbName: {json.dumps(known)}\n", 1)
+    yield SiteFile(f"{PROVISIONING}/datasources/rooflight.yaml", text)
+    yield _copy(site, "grafana/dashboards/rooflight.yaml", f"{PROVISIONING}/dashboards")
+    for file in sorted((DASHBOARDS / "dashboards").glob("*.json")):
+        yield SiteFile(
+            f"etc/grafana/dashboards/rooflight/{file.name}", file.read_text(encoding="utf-8")
+        )
+    for file in sorted((DASHBOARDS / "alerting").glob("*.json")):
+        yield SiteFile(f"{PROVISIONING}/alerting/{file.name}", file.read_text(encoding="utf-8"))
+
+
 KINDS: Mapping[str, Callable[[Site], Iterable[SiteFile]]] = {
     "systemd": systemd,
     "slurm": slurm,
     "reader": reader,
+    "grafana": grafana,
 }
 """What can be rendered."""
 

@@ -20,7 +20,7 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${ROOFLIGHT_CACHE:-$repository/.cache/machine}
 root=$cache/root
-initial_script=$repository/tests/vm/init
+initial_script=$repository/tests/vm/init.sh
 python=$repository/.venv/bin/python
 suite=bookworm         # its Python is 3.11, the oldest that rooflight runs on
 suite_python=3.11
@@ -138,7 +138,7 @@ qemu() {  # SCRIPT SRC:DEST...
   local exchange pair source tag count=0 shares=()
   exchange=$(mktemp -d)
   : >"$exchange/shares"
-  for pair in "${@:2}"; do  # tests/vm/init puts them in their places
+  for pair in "${@:2}"; do  # tests/vm/init.sh puts them in their places
     source=${pair%%:*} tag=share$((count++))
     if [ -d "$source" ]; then shares+=(-virtfs "$(share "$tag" "$source"),readonly=on")
     else cp "$source" "$exchange/$tag"; fi

@@ -11,7 +11,7 @@ from agent.inspect.model import Ceiling, Gpu, GpuBounds, JobHeader, JobReport, N
 from agent.inspect.outliers import outliers
 from agent.inspect.rows import JobRows, Run, number, read_jobs, text, words
 from agent.inspect.summary import bound_seconds, summarize
-from agent.slurm.hostlist import expand_hosts
+from agent.slurm.hostlist import expand_hosts, natural
 from agent.stores.store import Row, Select, Store
 from probes.catalogue import BOUNDS
 
@@ -95,7 +95,7 @@ def report_of(
         gpus[str(row["host"])].append(row)
     nodes = [
         _node(row, gpus[host], names[host])
-        for row in ours.footprints
+        for row in sorted(ours.footprints, key=lambda row: natural(str(row["host"])))
         if (host := str(row["host"])) in names
     ]
     return JobReport(
@@ -155,7 +155,7 @@ def _hosts(rows: Sequence[Row]) -> list[str]:
             named |= set(expand_hosts(nodes))
         except ValueError:
             continue
-    return sorted(named)
+    return sorted(named, key=natural)
 
 
 def _state(rows: Sequence[Row], nodes: Sequence[Node], now_ms: int) -> str:

@@ -115,6 +115,7 @@ NODE_LINES: tuple[Line, ...] = (
         mean="node_power_mean_watts",
         peak="node_power_peak_watts",
     ),
+    _of_node("node energy", "J", "hwmon", "power", total="node_energy_joules"),
     _of_node("cpu energy", "J", "RAPL", "power", total="node_cpu_energy_joules"),
     *_traffic("network", "net/dev", "network", IN_AND_OUT),
     _of_node("loopback", "B", "net/dev", "network", total="node_loopback_bytes"),
@@ -231,6 +232,7 @@ def derived(row: Row) -> dict[str, Value]:
     found: dict[str, float | None] = {
         "memory_available": _first(row, "memory_limit_bytes", "node_memory_total_bytes"),
         "others": _others_cpu(row),
+        "node_energy_joules": _product(row, 1.0, "node_power_mean_watts", "elapsed_seconds"),
         "network_speed": _product(row, 1 / BITS_PER_BYTE, "node_network_speed_bits_per_second"),
         "infiniband_speed": _product(
             row, 1 / BITS_PER_BYTE, "node_infiniband_rate_bits_per_second"

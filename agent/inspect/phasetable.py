@@ -34,8 +34,8 @@ def phase_lines(report: JobReport, width: int, paint: Paint) -> Iterator[str]:
     rows = [[name, *_cells(phase, outside), phase.bound] for name, phase in named]
     yield paint("Phases and their roofs", "bold")
     yield from table([Column("phase"), *numbers, Column("bound")], rows, width)
-    for line in paragraph(ceiling_words(report), width):
-        yield paint(line, "dim")
+    if words := ceiling_words(report):
+        yield from (paint(line, "dim") for line in paragraph(words, width))
 
 
 def folded(phases: Iterable[Phase]) -> list[tuple[str, Phase]]:

@@ -13,6 +13,7 @@ WIDE = 96
 """Columns of a terminal that has room for all; narrower ones get fewer columns."""
 
 WHAT_CELLS, NUMBER_CELLS, RANGE_CELLS, SOURCE_CELLS = 22, 9, 16, 9
+LONGEST_COUNT = 7
 BAR_CELLS = {True: 9, False: 7}
 """By whether the terminal is wide."""
 
@@ -98,6 +99,8 @@ def _range(line: Summary) -> str:
     if line.lowest is None or line.highest is None:
         return ""
     low, high = show(line.lowest, line.unit), show(line.highest, line.unit)
+    if low == high:
+        return high
     unit = high.rpartition(" ")[2]
     return f"{low.removesuffix(f' {unit}')}-{high}"
 
@@ -106,7 +109,10 @@ def _source(line: Summary) -> str:
     """Return where a line comes from; how many samples had it, if some had not."""
     if line.samples is None or line.samples >= line.samples_expected - 2 * line.members:
         return line.source
-    return f"{line.source} {line.samples}/{line.samples_expected}"
+    seen = f"{line.samples}/{line.samples_expected}"
+    if len(seen) > LONGEST_COUNT:
+        seen = show(line.samples / line.samples_expected, "ratio")
+    return f"{line.source} {seen}"
 
 
 def bar(usage: Usage, cells: int) -> str:

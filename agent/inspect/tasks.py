@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from agent.inspect.findings import RULES_BY_ID, SEVERITIES
 from agent.inspect.model import Finding, JobHeader, JobReport, TaskSummary
 from agent.inspect.units import some
+from agent.slurm.hostlist import natural
 
 MOST_NAMED = 8
 
@@ -95,7 +96,7 @@ def _header(cluster: str, jobid: str, jobs: Sequence[JobHeader], now_ms: int) ->
     submits = [job.submit_ms for job in jobs if job.submit_ms]
     start_ms = min(starts, default=0)
     end_ms = max(ends) if ends and len(ends) == len(jobs) else None
-    hosts = sorted({host for job in jobs for host in job.hosts})
+    hosts = sorted({host for job in jobs for host in job.hosts}, key=natural)
     return JobHeader(
         jobid,
         cluster,

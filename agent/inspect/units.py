@@ -3,6 +3,10 @@
 import math
 from collections.abc import Sequence
 
+DAY_SECONDS = 86_400.0
+LONG_SECONDS = 100 * 3600.0
+"""From here on a duration is in days."""
+
 _DECIMAL = ("", "k", "M", "G", "T", "P", "E")
 _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 
@@ -31,9 +35,11 @@ def show(value: float, unit: str) -> str:
 
 
 def show_seconds(seconds: float) -> str:
-    """Return a duration: "0.42 s", "37.2 s", "4:05", "26:03:11"."""
+    """Return a duration: "0.420 s", "37.2 s", "4:05", "26:03:11", "12.5 d"."""
     if seconds < 60:
         return f"{_three_digits(seconds)} s"
+    if seconds >= LONG_SECONDS:
+        return f"{_three_digits(seconds / DAY_SECONDS)} d"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

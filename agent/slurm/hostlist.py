@@ -12,7 +12,13 @@ MOST_HOSTS = 100_000
 
 _PARTS = re.compile(r"(?:[^,\[\]]|\[[^\]]*\])+")
 _PIECES = re.compile(r"\[([^\]]*)\]|([^\[\]]+)")
+_NUMBERS = re.compile(r"([0-9]{1,18})")
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Return what names of hosts are sorted by, so that n2 comes before n10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBERS.split(name)]
 
 
 def expand_hosts(text: str) -> list[str]:

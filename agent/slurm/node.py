@@ -161,7 +161,9 @@ def _describe(jobid: str, node: str, pids: set[int], roots: Roots) -> JobStart:
     owners = [owner_of(pid, roots) for pid in sorted(pids)]
     uid = next(filter(None, owners), 0)  # slurmstepd, root's, is in it too
     began = min((_started_ms(roots, pid) for pid in pids), default=0)
-    return JobStart(jobid, began, uid=uid, user=_user(uid), gpus=(), gpus_by_use=True, source="slurm", node=node)
+    return JobStart(
+        jobid, began, uid=uid, user=_user(uid), gpus=(), gpus_by_use=True, source="slurm", node=node
+    )
 
 
 def _user(uid: int) -> str:

@@ -24,8 +24,8 @@ from probes.catalogue import CATALOGUE, Database
 
 __all__ = ["InfluxConnection", "InfluxSettings", "InfluxStore"]
 
-MOST_SEARCHES = 200
-"""Refusals answered by a closer look at one batch; what is unsorted then is given up."""
+MOST_REFUSALS = 200
+"""Refusals in a row, of parts of one batch: then the server takes nothing, and all is given up."""
 
 SHORT_LINE = 1024
 """Bytes of a line that no sound server calls too large: its limit is wrong, and not the line."""
@@ -55,16 +55,17 @@ class InfluxStore:
         """
         rejected: list[Rejected] = []
         batches: list[Sequence[bytes]] = [lines.removesuffix(b"\n").split(b"\n")]
-        searches = 0
+        refusals = 0
         while batches:
             batch = batches.pop()
             reply = self._post(self._names[database], joined(batch))
             if reply.status in DELIVERED:
+                refusals = 0
                 continue
             refuse_unless_bad_data(reply)
             refuse_if_limit_is_wrong(reply, batch)
-            searches += reply.status != TOO_LARGE
-            bad, again = sort_out(reply, batch, give_up=searches >= MOST_SEARCHES)
+            refusals += reply.status != TOO_LARGE
+            bad, again = sort_out(reply, batch, give_up=refusals >= MOST_REFUSALS)
             rejected += [Rejected(reply.words(), joined(bad))] if bad else []
             batches += reversed(again)
         if rejected:

@@ -245,25 +245,25 @@ def _maps() -> list[Panel]:
     return [
         heatmap(
             "GPU utilization by node",
-            "Mean over the node's GPUs of the share of time in which any kernel ran. A dark band "
-            "that lasts is a node whose GPUs nobody uses, or whose job hangs.",
+            "Mean over the node's GPUs of the share of time in which any kernel ran. A band that "
+            "stays without colour is a node whose GPUs nobody uses, or whose job hangs.",
             over_time("gpu", "mean(utilization_ratio)", "host"),
             empty=NO_GPU,
             scheme="Greens",
         ),
         heatmap(
             "Compute bound by node",
-            "Mean fraction of the compute roof that the node's GPUs reach. Bright here: faster "
-            "chips or lower precision would help, more memory bandwidth would not.",
+            "Mean fraction of the compute roof that the node's GPUs reach. Strong colour here: "
+            "faster chips or lower precision would help, more memory bandwidth would not.",
             over_time("bound", "mean(compute_ratio)", "host"),
             empty=NO_COUNTERS,
             scheme="Blues",
         ),
         heatmap(
             "Memory bound by node",
-            "Mean fraction of the memory roof that the node's GPUs reach. Bright here: larger "
-            "batches or fewer bytes would help. Dark in all three maps: held back by something "
-            "else, or idle.",
+            "Mean fraction of the memory roof that the node's GPUs reach. Strong colour here: "
+            "larger batches or fewer bytes would help. Only in the first of the three maps: held "
+            "back by something else.",
             over_time("bound", "mean(memory_ratio)", "host"),
             empty=NO_COUNTERS,
             scheme="Oranges",

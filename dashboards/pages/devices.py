@@ -110,10 +110,6 @@ def _gpu_bounds(scope: Scope) -> list[Panel]:
 
 def _gpu_state(scope: Scope) -> list[Panel]:
     where, by = scope.gpus, scope.gpu
-    slowed = " + ".join(
-        f"non_negative_derivative(first(throttle_{cause}_seconds), 1s)"
-        for cause in ("software_thermal", "hardware_thermal", "power_brake")
-    )
     power_cap = "throttle_power_cap_seconds"
     return [
         timeseries(
@@ -133,9 +129,16 @@ def _gpu_state(scope: Scope) -> list[Panel]:
         ).sized(THIRD),
         timeseries(
             "GPU throttling",
-            "Share of time in which the GPU was slowed. To keep the power limit is normal under "
-            "full load; for heat or by the power brake never is.",
-            over_time("gpu", slowed, by, where=where, legend=scope.of_gpu("heat or brake")),
+            "Share of time in which the GPU was slowed, for any reason and to keep its power "
+            "limit. The limit is normal under full load; where the first is above the second, it "
+            "was heat or the power brake, which never are.",
+            over_time(
+                "gpu",
+                "mean(throttled_state)",
+                by,
+                where=where,
+                legend=scope.of_gpu("for any reason"),
+            ),
             rate("gpu", power_cap, by, where=where, legend=scope.of_gpu("power limit")),
             empty=NO_GPU,
             unit=SHARE,

@@ -180,7 +180,7 @@ def _heat() -> list[Panel]:
     return [
         heatmap(
             "Hottest GPU of each node",
-            "Temperature of the hottest GPU, node by node. A row that is brighter than those "
+            "Temperature of the hottest GPU, node by node. A row that is hotter than those "
             "around it: fans, filters, or the place in the rack.",
             over_time("gpu", "max(temperature_celsius)", "host", where=MODEL),
             empty=NO_GPU,

@@ -342,12 +342,18 @@ def _power() -> list[Panel]:
     node = f"{HOSTS} AND \"domain\" = 'node'"
     return [
         timeseries(
+            "Power of the job's GPUs",
+            "Power of the GPUs that the job holds, by node. In a job that is shared out well all "
+            "nodes are alike.",
+            over_time("gpu", watts, "host", per="gpu", where=DEVICES.gpus),
+            empty=NO_GPU,
+        ),
+        timeseries(
             "Power of the job's nodes",
-            "Power of the job's GPUs, of the nodes' CPUs, and of the whole nodes where they have a "
-            "sensor for it. Others' work on shared nodes is in the last two.",
-            over_time("gpu", watts, "host", per="gpu", where=DEVICES.gpus, legend="$tag_host GPUs"),
+            "Power of the nodes' CPUs, and of the whole nodes where they have a sensor for it. "
+            "Others' work on shared nodes is in it.",
             over_time("power", watts, "host", per="domain", where=cpus, legend="$tag_host CPUs"),
             over_time("power", watts, "host", where=node, legend="$tag_host whole node"),
             empty=NO_POWER,
-        ).sized(FULL),
+        ),
     ]

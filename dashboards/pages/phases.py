@@ -18,7 +18,7 @@ from dashboards.panel import (
     table,
     timeseries,
 )
-from dashboards.query import CLUSTER, over_time, rows, tag_values, union
+from dashboards.query import CLUSTER, over_time, points, rows, tag_values, union
 from dashboards.units import FLOPS, INTENSITY, SHARE, TOKENS_PER_SECOND
 
 REFERENCE = f'{HOSTS} AND "phase" =~ /^$phase$/ AND "workload" <> \'user\''
@@ -153,15 +153,15 @@ def counted_roofline(where: str) -> Panel:
         "Each point is a GPU in an interval: the fraction of its compute roof that it reached, "
         "over its arithmetic intensity, 1 where the two roofs meet. Works for every job on GPUs "
         "with counters, without any change to the program. Points far below both roofs wait.",
-        rows(
+        points(
             "bound",
             {
                 RELATIVE: "mean(compute_ratio) / mean(memory_ratio)",
                 "reached": "mean(compute_ratio)",
             },
             "host gpu",
-            where=f"{where} AND {COUNTED}",
-            often=True,
+            where=where,
+            only=f'"{RELATIVE}" > 0 AND "reached" > 0',
         ),
         union(
             "bound",

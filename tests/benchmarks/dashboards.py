@@ -166,7 +166,7 @@ def timings(ask: Ask, view: View) -> Iterator[Timed]:
         for _, panel in dashboard.panels():
             for query in panel.queries:
                 if isinstance(query, Query):
-                    text = expand(query.text, here)
+                    text = expand(query.text, here, panel.points)
                     took = min(_timed(ask, query.database, text) for _ in range(2))
                     yield Timed(took, f"{dashboard.title} / {panel.title}", text)
 

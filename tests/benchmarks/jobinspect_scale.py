@@ -90,9 +90,18 @@ def heartbeats(host: str, nodes: str, size: Size) -> list[bytes]:
         for passed in (seconds * part // HEARTBEATS, seconds * (part + 1) // HEARTBEATS - step):
             made.running.fold(made.samples(float(passed)), job.start_ms + passed * 1000)
         written.append(made.lines("RUNNING", None))
-    made.running.saved.samples = seconds // step + 2
     made.running.fold(made.samples(float(seconds)), job.start_ms + seconds * 1000)
+    count_all(made, seconds // step + 1)
     return [*written, made.lines("COMPLETED", (job.start_ms + seconds * 1000, 0))]
+
+
+def count_all(made: SimulatedHost, samples: int) -> None:
+    """Say of all counts that no sample was left out."""
+    saved = made.running.saved
+    saved.samples = samples
+    for totals in (saved.node, *saved.gpus.values()):
+        counted = [name for name in totals.values if name.endswith("samples_total")]
+        totals.values.update(dict.fromkeys(counted, float(samples)))
 
 
 def other_job(number: int, size: Size) -> bytes:
@@ -167,7 +176,7 @@ class TimedStore(InfluxStore):
 
 def profile(config: Config, environment: dict[str, str]) -> None:
     """Print the slowest imports, the questions to the store, and what is done with the answers."""
-    words = [sys.executable, "-X", "importtime", BIN / "jobinspect", JOBID]
+    words = [sys.executable, "-X", "importtime", str(BIN / "jobinspect"), JOBID]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     found = re.findall(r"import time:\s+(\d+) \|\s+(\d+) \| *(\S+)", done.stderr)
     slowest = sorted(found, key=lambda each: -int(each[0]))[:15]

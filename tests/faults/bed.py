@@ -82,8 +82,9 @@ class Bed:
 
     def start_agent(self, spool_bytes: int | None = None) -> None:
         self.lives += 1
-        command = [sys.executable, "-m", "tests.faults.agent", self.config, self.folder / "clock"]
-        command += [self._witness(self.lives)]
+        command = [sys.executable, "-m", "tests.faults.agent"]
+        command += [str(self.config), str(self.folder / "clock")]
+        command += [str(self._witness(self.lives))]
         command += ["--spool-bytes", str(spool_bytes)] if spool_bytes else []
         with self._log.open("ab") as log:
             self._agent = subprocess.Popen(command, stdout=log, stderr=log)
@@ -201,17 +202,22 @@ def live_through(bed: Bed, episode: Episode) -> None:
     bed.wait_ticks(1)
     if overflow or episode.disk_full:
         bed.windows.append((begin, bed.now()))
+    if episode.trouble == "poison":
+        bed.empty_spool()  # what is refused late shall not meet a full disk
     bed.wait_ticks(episode.calm)
 
 
 def settle(bed: Bed) -> None:
     """Let an agent that knows no trouble ship what is left, and end."""
     bed.stop_agent()
-    bed.start_agent()
-    bed.wait_ticks(5)
-    bed.wait_until(lambda: bed.spool_bytes() < LITTLE_BYTES)
-    bed.stop_agent()
-    assert bed.spool_bytes() == 0, "the last agent left something in its spool"
+    for _ in range(5):  # at its end an agent ships for 5 s, which a busy machine may not have
+        bed.start_agent()
+        bed.wait_ticks(5)
+        bed.wait_until(lambda: bed.spool_bytes() < LITTLE_BYTES)
+        bed.stop_agent()
+        if bed.spool_bytes() == 0:
+            return
+    raise AssertionError("the last agent left something in its spool")
 
 
 def _begin(bed: Bed, episode: Episode) -> None:

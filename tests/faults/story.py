@@ -19,6 +19,9 @@ STEPS = (-3600.0, 3600.0, -1.0, 1.0)
 
 OVERFLOW_TICKS = 150
 
+NEED_DISK = ("overflow", "poison")
+"""Troubles that need room on the disk: for the spool's files, and for the quarantine's."""
+
 
 class Episode(NamedTuple):
     """One trouble, and what else happens at the same time.
@@ -61,7 +64,7 @@ def episodes(seed: int) -> Iterator[Episode]:
             status=int(next(statuses)) if trouble == "status" else 0,
             ticks=ticks,
             kill_after=numbers.randrange(ticks) if numbers.random() < 0.5 else None,
-            disk_full=trouble != "overflow" and numbers.random() < 0.3,
+            disk_full=trouble not in NEED_DISK and numbers.random() < 0.3,
             step=numbers.choice(STEPS) if numbers.random() < 0.4 else 0.0,
             calm=numbers.randint(0, 20),
         )

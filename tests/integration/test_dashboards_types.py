@@ -36,6 +36,19 @@ type Annotation = Omit<Plain<AnnotationQuery>, "target"> & { target: Record<stri
 type Ours = Omit<Plain<Dashboard>, "annotations"> & { annotations: { list: Annotation[] } };
 """
 
+PLUGINS = {
+    "timeseries": "timeseries/TimeSeries",
+    "stat": "stat/Stat",
+    "table": "table/Table",
+    "heatmap": "heatmap/Heatmap",
+    "state-timeline": "statetimeline/StateTimeline",
+    "bargauge": "bargauge/BarGauge",
+    "xychart": "xychart/XYChart",
+}
+"""Panel type -> where its options are described."""
+
+WITHOUT_FIELDS = ("stat", "bargauge")
+
 ROUND_TRIP = """
 import json, sys
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -63,13 +76,12 @@ def schema() -> Path:
     return fetched(CACHE / SCHEMA[0], ["npm", "install", "--silent", "--no-audit", *SCHEMA])
 
 
-def complaints(schema: Path, folder: Path, models: Mapping[str, object]) -> list[str]:
-    """Return what TypeScript has against dashboards, each line beginning with a model's name."""
+def complaints(schema: Path, folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Return what TypeScript has against files, each line beginning with a file's name."""
     (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": SETTINGS}))
     (folder / "node_modules").symlink_to(schema / "node_modules")
-    for name, model in models.items():
-        text = f"{TYPES}export const dashboard: Ours = {json.dumps(model)};\n"
-        (folder / f"{name}.ts").write_text(text)
+    for name, text in files.items():
+        (folder / f"{name}.ts").write_text(TYPES + text)
     compiler = schema / "node_modules" / ".bin" / "tsc"
     done = subprocess.run(
         [compiler, "-p", "."], cwd=folder, capture_output=True, text=True, timeout=120
@@ -77,12 +89,42 @@ def complaints(schema: Path, folder: Path, models: Mapping[str, object]) -> list
     return done.stdout.splitlines()
 
 
+def typed(model: object) -> str:
+    return f"export const dashboard: Ours = {json.dumps(model)};\n"
+
+
+def typed_options() -> str:
+    """Return every panel's options as its own plugin describes them."""
+    lines = []
+    for kind, plugin in PLUGINS.items():
+        folder, name = plugin.split("/")
+        path = f"@grafana/schema/dist/esm/raw/composable/{folder}/panelcfg/x/{name}PanelCfg"
+        lines.append(f'import type * as {name} from "./node_modules/{path}_types.gen";')
+        # the plugin of state timelines has this, and its description has not
+        more = " & { spanNulls?: number }" if kind == "state-timeline" else ""
+        for options, custom in sorted(set(_options(kind))):
+            lines.append(f"export const o{len(lines)}: Partial<Plain<{name}.Options>> = {options};")
+            if kind not in WITHOUT_FIELDS:
+                fields = f"Partial<Plain<{name}.FieldConfig{more}>>"
+                lines.append(f"export const f{len(lines)}: {fields} = {custom};")
+    return "\n".join(lines)
+
+
+def _options(kind: str) -> Iterator[tuple[str, str]]:
+    for dashboard in all_dashboards():
+        for _, panel in dashboard.panels():
+            if panel.kind == kind:
+                yield json.dumps(panel.options), json.dumps(panel.defaults.get("custom", {}))
+
+
 def test_grafana_s_types_know_every_key(schema: Path, tmp_path: Path) -> None:
     models = {dashboard.page: dashboard.model() for dashboard in all_dashboards()}
     misspelt = json.loads(json.dumps(models["cluster"]))
     misspelt["panels"][1]["gridPoz"] = misspelt["panels"][1].pop("gridPos")
     misspelt["schemaVersion"] = "41"
-    found = complaints(schema, tmp_path, {**models, "misspelt": misspelt})
+    files = {page: typed(model) for page, model in models.items()}
+    files |= {"misspelt": typed(misspelt), "options": typed_options()}
+    found = complaints(schema, tmp_path, files)
     assert [line for line in found if not line.startswith(("misspelt", " "))] == []
     words = "\n".join(found)
     assert "gridPoz" in words

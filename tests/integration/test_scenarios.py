@@ -18,13 +18,14 @@ import pytest
 from tests.integration.commands import Site
 from tests.integration.services import Service, free_port
 from tests.integration.test_slurm import BURN, agent, program
-from tests.nvml.build import TRACES, environment
+from tests.nvml.build import environment
 from tests.slurm.bed import Bed
 
 pytestmark = [pytest.mark.slurm, pytest.mark.influxd, pytest.mark.cc]
 
 MEBIBYTE = 1 << 20
-WATTS = 388.0  # of GPUs 0 and 1 in four_a100.csv, for its first half minute
+WATTS = 388.0
+FIRST_SAMPLE_SECONDS = 0.25  # after a job's start, on a machine that does other things too
 HELD_MEBIBYTES = 150
 NAME = "a,b=c d\"e'f[bold]\\ ;DROP TABLE job\nJobId=99 JobName=x UserId=root(0) <script>"
 
@@ -34,7 +35,9 @@ held = bytearray({HELD_MEBIBYTES} << 20)
 end = time.process_time() + float(sys.argv[1])
 while time.process_time() < end:
     sum(range(1000))
-time.sleep(float(sys.argv[2]))
+deadline = time.monotonic() + 90
+while not os.path.exists(sys.argv[2]) and time.monotonic() < deadline:
+    time.sleep(0.1)
 node = os.environ["SLURMD_NODENAME"]
 job = f"slurm_{{node}}/uid_{{os.getuid()}}/job_{{os.environ['SLURM_JOB_ID']}}"
 read = lambda controller, file: pathlib.Path("/sys/fs/cgroup", controller, job, file).read_text()
@@ -43,9 +46,26 @@ print(seconds, read("memory", "memory.max_usage_in_bytes"), file=open(sys.argv[3
 """
 
 
-def work(seconds: float, sleep: float, result: Path) -> str:
-    """Return the command that works, waits, and writes what the kernel counted for its job."""
-    return program(WORK, seconds, sleep, result)
+def work(seconds: float, result: Path, until: Path = Path("/")) -> str:
+    """Return the command that works, waits for a file, and writes what the kernel counted."""
+    return program(WORK, seconds, until, result)
+
+
+def write_trace(target: Path) -> Path:
+    """Write four GPUs that draw the same power for an hour."""
+    columns = "t_seconds,gpu,utilization_percent,memory_used_mib,power_mw,energy_mj"
+    heads = [
+        f"# device {gpu} uuid=GPU-{gpu} memory_mib=81920 power_limit_mw=400000"
+        " name=NVIDIA A100-SXM4-80GB"
+        for gpu in range(4)
+    ]
+    rows = [
+        f"{seconds},{gpu},97,70000,{WATTS * 1e3:.0f},{WATTS * 1e3 * seconds:.0f}"
+        for seconds in (0, 3600)
+        for gpu in range(4)
+    ]
+    target.write_text("\n".join([*heads, columns, *rows]) + "\n")
+    return target
 
 
 @dataclass(frozen=True)
@@ -83,7 +103,7 @@ def site_of(folder: Path, influxd: Service, node: str) -> Site:
     names = 'database = "scenarios"\njobs_database = "scenarios_jobs"\nretention_days = 0'
     store = f'store = "influx"\n[influx]\nurl = "{influxd.url}"\n{names}\n'
     agent = "interval_seconds = 0.5\nheartbeat_seconds = 0.5"
-    gpus = environment(TRACES / "four_a100.csv")
+    gpus = environment(write_trace(folder / "gpus.csv"))
     site = Site(folder, f'{store}[slurm]\nnode = "{node}"', agent, gpus)
     site.file.write_text(site.file.read_text().replace('"node1"', f'"{node}"'))
     return site
@@ -119,16 +139,16 @@ def scenarios(
 
 
 def run_jobs(slurm: Bed, site: Site) -> Scenarios:
-    results = slurm.results
+    results, release = slurm.results, slurm.results / "release"
     one = ("--ntasks=1", "--mem=300")
     wide = slurm.submit(
         *("--nodelist=bed1,bed2", "--nodes=2", "--ntasks-per-node=1", "--mem=300", "--time=60"),
         "--gres=gpu:2",
-        command=f"srun {work(2.0, 2.5, results / 'wide-')}",
+        command=f"srun {work(3.0, results / 'wide-', release)}",
     )
     array = slurm.submit(
         *("--array=1-2", "--nodelist=bed3", *one),
-        command=f"{work(1.0, 0.5, results / 'array-')}$SLURM_ARRAY_TASK_ID;"
+        command=f"{work(1.0, results / 'array-')}$SLURM_ARRAY_TASK_ID;"
         " exit $((SLURM_ARRAY_TASK_ID * 3 - 3))",
     )
     het = slurm.submit(
@@ -142,6 +162,7 @@ def run_jobs(slurm: Bed, site: Site) -> Scenarios:
     )
     waiting = slurm.submit("--begin=now+1hour", "--requeue", command="true")
     running = told(site, wide, nodes=2, final=False)
+    release.touch()
     for jobid in (wide, f"{array}_1", f"{array}_2", str(int(het) + 1), half_seen):
         slurm.wait(jobid)
     told(site, wide, nodes=2, final=True)
@@ -168,11 +189,13 @@ def test_a_job_of_two_nodes_and_four_gpus(scenarios: Scenarios) -> None:
     for node in report["nodes"]:
         for gpu in ("0", "1"):
             energy = lines(report, node["host"])[f"gpu {gpu} energy"]["total"]
-            assert energy == pytest.approx(WATTS * node["elapsed_seconds"], rel=0.02)
+            expected = WATTS * node["elapsed_seconds"]
+            assert energy == pytest.approx(expected, rel=0.02, abs=WATTS * FIRST_SAMPLE_SECONDS)
     summary = {line["what"]: line for line in report["summary"]}
     assert summary["gpu energy"]["members"] == 4
     elapsed = sum(node["elapsed_seconds"] for node in report["nodes"])
-    assert summary["gpu energy"]["total"] == pytest.approx(2 * WATTS * elapsed, rel=0.02)
+    whole, slack = 2 * WATTS * elapsed, 4 * WATTS * FIRST_SAMPLE_SECONDS
+    assert summary["gpu energy"]["total"] == pytest.approx(whole, rel=0.02, abs=slack)
     assert not {"hosts-missing", "idle-gpu", "samples-missing"} & findings(report)
 
 
@@ -221,7 +244,7 @@ def test_an_array_and_its_tasks(scenarios: Scenarios) -> None:
         seconds, _ = scenarios.counted("array", f"{number}bed3")
         assert task["job"]["jobid"] == f"{array}_{number}"
         ours = lines(task, "bed3")["cpu time"]["total"]
-        assert ours == pytest.approx(seconds, rel=0.02, abs=0.03)
+        assert ours == pytest.approx(seconds, rel=0.02, abs=0.08)
     text = scenarios.site.call("jobinspect", array)
     assert "1 COMPLETED, 1 FAILED" in text
 
@@ -233,7 +256,7 @@ def test_a_heterogeneous_job_and_its_components(scenarios: Scenarios) -> None:
     first, second = (scenarios.site.report(f"{scenarios.het}+{n}") for n in (0, 1))
     burned = float((scenarios.bed.results / "het").read_text())
     ours = lines(second, "bed2")["cpu time"]["total"]
-    assert ours == pytest.approx(burned, rel=0.02, abs=0.05)
+    assert ours == pytest.approx(burned, rel=0.02, abs=0.1)
     assert lines(first, "bed1")["cpu time"]["total"] < burned
 
 

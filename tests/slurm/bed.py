@@ -79,8 +79,8 @@ class Bed:
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
-    def submit(self, *options: str, command: str, user: str = "nobody") -> str:
-        """Submit a batch job of one shell command, and return its id."""
+    def submit(self, *options: str, command: str, user: str | None = "nobody") -> str:
+        """Submit a batch job of one shell command, and return its id; root's without a user."""
         words = ("sbatch", "--parsable", "--output=/dev/null", *options, f"--wrap={command}")
         return self.run(*words, user=user)
 

@@ -38,11 +38,11 @@ def node(*usage: Usage, samples: int = 100, expected: int = 100, **values: objec
 def gpu(*usage: Usage, index: str = "3", host: str = "n1", **values: object) -> Node:
     """Return a host with one GPU, whose lines are given without its name."""
     lines = [msgspec.structs.replace(each, what=f"gpu {index} {each.what}") for each in usage]
-    return node(*lines, host=host, gpus=[Gpu(index)], **values)
+    return msgspec.structs.replace(node(*lines), host=host, gpus=[Gpu(index)], **values)
 
 
 def used(mean: float, **values: object) -> Node:
-    return gpu(line("utilization", "gpu", mean=mean), **values)
+    return msgspec.structs.replace(gpu(line("utilization", "gpu", mean=mean)), **values)
 
 
 def under(**seconds: float) -> Node:
@@ -56,7 +56,8 @@ def report(*nodes: Node, phases: Sequence[Phase] = (), **job: object) -> JobRepo
 
 
 def phase(name: str, bound: str, seconds: float = 2.0, **ratios: float) -> Phase:
-    return Phase("n1", "w", name, "cpu", bound, seconds, 0, dtype="fp32", **ratios)
+    made = Phase("n1", "w", name, "cpu", bound, seconds, 0, dtype="fp32")
+    return msgspec.structs.replace(made, **ratios)
 
 
 def found(given: JobReport) -> set[str]:

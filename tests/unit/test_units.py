@@ -27,7 +27,14 @@ def test_three_digits_and_the_usual_prefix(value: float, unit: str, text: str) -
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (0.42, "0.420 s"), (59.9, "59.9 s"), (245.4, "4:05"), (93791, "26:03:11")],
+    [
+        (0, "0 s"),
+        (0.42, "0.420 s"),
+        (59.9, "59.9 s"),
+        (245.4, "4:05"),
+        (93791, "26:03:11"),
+        (1e6, "11.6 d"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert show_seconds(seconds) == text

@@ -62,7 +62,12 @@ def test_a_longer_time_is_shown_in_longer_intervals(hours: float, interval: str)
 
 
 def test_no_interval_is_shorter_than_the_agents() -> None:
-    assert View(BEGIN, BEGIN + HOUR, least_interval_ms=60_000).interval_ms == 60_000
+    assert View(BEGIN, BEGIN + HOUR, least_interval_ms=60_000).interval_ms(300) == 60_000
+
+
+def test_a_narrow_panel_asks_for_fewer_points() -> None:
+    day = View(BEGIN, BEGIN + 24 * HOUR)
+    assert expand("time($__interval)", day, points=144) == "time(10m)"
 
 
 @pytest.mark.parametrize(
