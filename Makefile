@@ -1,9 +1,10 @@
 # Two commands matter: `make demo` and `make test`. Both set up what they need; `make help` lists more.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench faults bundle audit lint format clean
+.PHONY: help demo test unit machine bench faults bundle audit lint format clean
 .DELETE_ON_ERROR:
 
 bin := .venv/bin
+quick = tests/unit tests/golden
 scripts = $(shell git ls-files -co --exclude-standard -- '*.sh' .ci/run)
 
 help: ## list these targets
@@ -14,8 +15,14 @@ demo: .venv/.installed ## run reference LLM phases as a job on this machine, and
 
 test: .venv/.developer ## lint, then every test that can run here (as root on Debian: all of them)
 	@deploy/bootstrap.sh services
-	@$(MAKE) --no-print-directory lint
-	$(bin)/python -m pytest
+	@$(MAKE) --no-print-directory --jobs --output-sync=target lint unit machine
+	$(bin)/python -m pytest $(addprefix --ignore=,$(quick))
+
+unit: .venv/.developer
+	$(bin)/python -m pytest -q $(quick)
+
+machine: .venv/.developer
+	@test "$$(id -u)" != 0 || ! command -v debootstrap >/dev/null || tests/machine.sh build
 
 bench: .venv/.developer ## measure the budgets of the agent, beside what else is installed
 	@deploy/bootstrap.sh services

@@ -202,7 +202,8 @@ def lock(directory: Path) -> int:
 
     """
     path = directory / "lock"
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    _touch(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -215,3 +216,17 @@ def lock(directory: Path) -> int:
     with contextlib.suppress(OSError):  # the disk is full or read-only: it is locked all the same
         path.write_text(f"{os.getpid()}\n")
     return descriptor
+
+
+def _touch(path: Path) -> None:
+    """Make a file if it is not there, and see that it may be written; a read-only disk is no bar.
+
+    Raises:
+        OSError: it may not, or a read-only disk does not have it.
+
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    except OSError as error:
+        if error.errno != errno.EROFS or not path.exists():
+            raise

@@ -23,6 +23,7 @@ FULL, HALF, THIRD, SIXTH = 24, 12, 8, 4
 
 MOST_POINTS = 300
 POINTS_PER_COLUMN = 15
+NESTED_POINTS = 48
 """Points of a series over the whole time: what a panel can show, and a day of 64 nodes can bear."""
 
 GAP_MS = 300_000
@@ -114,7 +115,8 @@ class Panel:
     @property
     def points(self) -> int:
         """How many points of a series it asks for."""
-        return min(MOST_POINTS, POINTS_PER_COLUMN * self.width)
+        nested = any(isinstance(query, Query) and query.nested for query in self.queries)
+        return NESTED_POINTS if nested else min(MOST_POINTS, POINTS_PER_COLUMN * self.width)
 
     def sized(self, width: int, height: int = 0) -> "Panel":
         """Return the panel in another size."""

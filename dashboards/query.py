@@ -7,7 +7,7 @@ InfluxDB 1.x, 2.x and 3.x all serve is used (see `lint`).
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dashboards.units import unit_of
 from probes.catalogue import CATALOGUE, COMMON_TAGS, Database
@@ -33,6 +33,8 @@ class Query:
         legend: name of each series, with `$tag_host` for a tag's value; "" in tables.
         table: whether the rows are wanted as a table.
         units: Grafana's unit of each column; of a series, under "value".
+        nested: whether every interval is computed from a subquery's rows, which InfluxDB does
+            slowly: a panel then asks for fewer intervals.
 
     """
 
@@ -41,6 +43,7 @@ class Query:
     legend: str = ""
     table: bool = False
     units: Mapping[str, str] = field(default_factory=dict)
+    nested: bool = False
 
 
 def over_time(
@@ -65,7 +68,8 @@ def over_time(
         text = _from(source, _of_value(outer), IN_RANGE, group)
     else:
         text = _select(measurement, expression, conditions, group, named=False)
-    return _query(measurement, f"{text} fill(null)", {"value": expression}, legend or _legend(by))
+    text, columns = f"{text} fill(null)", {"value": expression}
+    return replace(_query(measurement, text, columns, legend or _legend(by)), nested=bool(per))
 
 
 def rate(
@@ -134,7 +138,7 @@ def points(
     inner = _columns(measurement, columns, f"{where} AND {IN_RANGE}", group)
     titles = ", ".join(f'"{title}"' for title in columns)
     text = _from(f"({inner} fill(none))", titles, f"{only} AND {IN_RANGE}", tags)
-    return _query(measurement, text, columns, "", table=True)
+    return replace(_query(measurement, text, columns, "", table=True), nested=True)
 
 
 def union(

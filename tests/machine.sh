@@ -25,7 +25,7 @@ python=$repository/.venv/bin/python
 suite=bookworm         # its Python is 3.11, the oldest that rooflight runs on
 suite_python=3.11
 packages=systemd,systemd-sysv,dbus,python3,kmod,iproute2,busybox-static
-packages+=,munge,slurmd,slurmctld,slurm-client,rdma-core,perftest
+packages+=,munge,slurmd,slurmctld,slurm-client,rdma-core,perftest,influxdb,python3-venv
 
 say() { echo "machine: $*" >&2; }
 
@@ -54,7 +54,7 @@ build_root() {
     systemd-logind systemd-update-utmp systemd-binfmt e2scrub_reap; do
     ln -sf /dev/null "$root.new/etc/systemd/system/$service.service"
   done
-  chroot "$root.new" systemctl disable --quiet munge slurmctld slurmd
+  chroot "$root.new" systemctl disable --quiet munge slurmctld slurmd influxdb
   touch "$root.new"/{etc,var}/.updated  # nothing that systemd does after an update is left to do
   install_script_unit "$root.new"
   recipe >"$root.new/recipe"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dashboards.check import Line
     from dashboards.expand import View
     from dashboards.frames import Ask
-    from dashboards.publish import Source
+    from dashboards.publish import Publisher, Source
     from probes.catalogue import Database
 
 HOUR_MS = 3_600_000
@@ -70,6 +70,7 @@ def check(config: Config, hours: float, jobid: str, host: str, everything: bool)
     now_ms = int(time.time() * 1000)
     view = View(now_ms - int(hours * HOUR_MS), now_ms, {"cluster": config.cluster})
     with asking(config) as ask:
+        _expect_cluster(config, ask, view)
         lines = []
         for line in _checked(config, ask, view, jobid, host):
             lines.append(line)
@@ -89,34 +90,45 @@ def check(config: Config, hours: float, jobid: str, host: str, everything: bool)
 @with_config
 def publish(config: Config, with_datasources: bool) -> None:
     """Put dashboards and alert rules into the Grafana at [grafana] url, through its API."""
-    if not config.grafana.url:
-        raise Fault("grafana.url is not set: the address of Grafana", USAGE)
-    token = config.grafana.token()
-    if not token:
-        raise Fault(
-            "no token for Grafana: set grafana.token_file or $ROOFLIGHT_GRAFANA_TOKEN to that of "
-            "a service account with the role Editor (Admin, to make data sources)",
-            USAGE,
-        )
-    try:
-        from dashboards.publish import Publisher, PublishFailed
-
-        publisher = Publisher(config.grafana.url, token)
-    except ModuleNotFoundError as missing:
-        if missing.name != "grafana_client":
-            raise
-        raise Fault(
-            "grafana-client is not installed here: pip install rooflight[grafana]", USAGE
-        ) from missing
     from dashboards.pages import all_dashboards
+    from dashboards.publish import PublishFailed
     from dashboards.rules import all_rules
 
+    publisher = _publisher(config)
     source = _source(config) if with_datasources else None
     try:
         for line in publisher.publish(all_dashboards(), all_rules(), source):
             click.echo(line)
     except PublishFailed as failed:
         raise Fault(str(failed), UNREACHABLE) from failed
+
+
+def _publisher(config: Config) -> "Publisher":
+    """Return what speaks to the configured Grafana.
+
+    Raises:
+        Fault: it is not configured, or grafana-client is not installed.
+        SettingsError: the token's file cannot be read, or others may read it.
+
+    """
+    from dashboards.publish import Publisher
+
+    if not config.grafana.url:
+        raise Fault("grafana.url is not set: the address of Grafana", USAGE)
+    token = config.grafana.token()
+    if not token:
+        raise Fault(
+            "no token for Grafana: set grafana.token_file or $ROOFLIGHT_GRAFANA_TOKEN to that of "
+            "a service account with the role Admin, which alert rules and data sources take",
+            USAGE,
+        )
+    try:
+        return Publisher(config.grafana.url, token)
+    except ModuleNotFoundError as missing:
+        if missing.name != "grafana_client":
+            raise
+        words = "grafana-client is not installed here: pip install rooflight[grafana]"
+        raise Fault(words, USAGE) from missing
 
 
 @contextmanager
@@ -160,6 +172,22 @@ def _asker(settings: InfluxSettings, connection: "InfluxConnection") -> "Ask":
         ]
 
     return ask
+
+
+def _expect_cluster(config: Config, ask: "Ask", view: "View") -> None:
+    """Say so if the store knows nothing of the cluster, instead of a line for each panel.
+
+    Raises:
+        Fault: it knows nothing.
+
+    """
+    from dashboards.frames import values_of
+    from dashboards.query import tag_values
+
+    known = values_of(tag_values("agent", "cluster"), view, ask)
+    if config.cluster not in known:
+        there = f"it has {', '.join(known)}" if known else "no agent has shipped anything yet"
+        raise Fault(f"nothing of cluster {config.cluster} is in the store: {there}", NOT_FOUND)
 
 
 def _checked(config: Config, ask: "Ask", view: "View", jobid: str, host: str) -> Iterator["Line"]:

@@ -13,7 +13,7 @@ WIDE = 96
 """Columns of a terminal that has room for all; narrower ones get fewer columns."""
 
 WHAT_CELLS, NUMBER_CELLS, RANGE_CELLS, SOURCE_CELLS = 22, 9, 16, 9
-LONGEST_COUNT = 7
+LONGEST_SOURCE = 11
 BAR_CELLS = {True: 9, False: 7}
 """By whether the terminal is wide."""
 
@@ -63,12 +63,16 @@ def _usage_columns(shape: _Shape) -> list[Column]:
 
 def _title(report: JobReport) -> str:
     """Return whose figures these are, and how much of it was seen."""
-    samples = sum(node.samples for node in report.nodes)
     expected = sum(node.samples_expected for node in report.nodes)
-    seen = f"{samples} of {expected} samples"
+    seen = f"{sum(map(_taken, report.nodes))} of {expected} samples"
     if len(report.nodes) == len(report.job.hosts) == 1:
         return f"Utilisation of {report.nodes[0].host}: {seen}"
     return f"Utilisation: footprints from {len(report.nodes)} of {report.job.nodes} nodes, {seen}"
+
+
+def _taken(node: Node) -> int:
+    """Return how many of the expected samples there are: other jobs' starts and ends add some."""
+    return min(node.samples, node.samples_expected)
 
 
 def _of_each(line: Summary) -> str:
@@ -109,10 +113,9 @@ def _source(line: Summary) -> str:
     """Return where a line comes from; how many samples had it, if some had not."""
     if line.samples is None or line.samples >= line.samples_expected - 2 * line.members:
         return line.source
-    seen = f"{line.samples}/{line.samples_expected}"
-    if len(seen) > LONGEST_COUNT:
-        seen = show(line.samples / line.samples_expected, "ratio")
-    return f"{line.source} {seen}"
+    counts = f"{line.source} {line.samples}/{line.samples_expected}"
+    share = f"{line.source} {line.samples / line.samples_expected:.0%}"
+    return counts if len(counts) <= LONGEST_SOURCE else share
 
 
 def bar(usage: Usage, cells: int) -> str:
@@ -187,7 +190,7 @@ def node_lines(report: JobReport, width: int, paint: Paint) -> Iterator[str]:
     rows = [
         [
             node.name,
-            f"{node.samples}/{node.samples_expected}",
+            f"{_taken(node)}/{node.samples_expected}",
             *_numbers(figures, find, marks.get((node.host, ""), frozenset())),
         ]
         for node, find in finds

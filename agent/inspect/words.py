@@ -68,7 +68,11 @@ def _where(report: JobReport) -> str:
     hosts = f"{nodes}{some(job.hosts, MOST_HOSTS)} " if job.hosts else ""
     if not (hosts or job.cpus):
         return ""
-    return f"{hosts}({job.cpus} CPUs{memory}, {job.gpus} GPUs{kinds})"
+    return f"{hosts}({_count(job.cpus, 'CPU')}{memory}, {_count(job.gpus, 'GPU')}{kinds})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _queued(report: JobReport) -> str:

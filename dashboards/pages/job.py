@@ -343,9 +343,9 @@ def _power() -> list[Panel]:
     return [
         timeseries(
             "Power of the job's GPUs",
-            "Power of the GPUs that the job holds, by node. In a job that is shared out well all "
-            "nodes are alike.",
-            over_time("gpu", watts, "host", per="gpu", where=DEVICES.gpus),
+            "Mean power of the GPUs that the job holds, by node. In a job that is shared out well "
+            "all nodes are alike.",
+            over_time("gpu", watts, "host", where=DEVICES.gpus),
             empty=NO_GPU,
         ),
         timeseries(

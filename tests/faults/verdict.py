@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from agent.ledger import Reason, read_numbers
-from agent.lineprotocol import parse_line
+from agent.lineprotocol import Point, parse_line
 from probes.sample import Tags, Value
 from tests.faults.bed import Bed, Place
 
@@ -70,6 +70,7 @@ def judge(bed: Bed) -> Verdict:
     stored |= stored_points(bed.server.url, "rooflight_jobs")
     history = _history(bed, verdict)
     _count_replaced(bed, verdict)
+    verdict.faults += _untold(bed, verdict.lost)
     quarantined = Counter(_quarantined(bed))
     explained: Counter[str] = Counter()
     for key, versions in history.items():
@@ -128,7 +129,10 @@ def _count_replaced(bed: Bed, verdict: Verdict) -> None:
     seen: set[int] = set()
     for life in range(1, bed.lives + 1):
         # not the first: it was taken when the job began, and not at a multiple of the interval
-        told = list(_told_of_replaced(bed, life))[1:]
+        told = [
+            (point.time_ms, float(point.fields["ticks_replaced_total"]))
+            for point in _agent_points(bed, life)
+        ][1:]
         verdict.ticks += len(told) + 1
         for (earlier_ms, before), (time_ms, count) in pairwise(told):
             if time_ms in seen:
@@ -141,13 +145,22 @@ def _count_replaced(bed: Bed, verdict: Verdict) -> None:
         verdict.told_replaced += int(told[-1][1]) if told else 0
 
 
-def _told_of_replaced(bed: Bed, life: int) -> Iterator[tuple[int, float]]:
-    """Yield the time of each finished tick, and how many the agent said were replaced so far."""
+def _untold(bed: Bed, lost: dict[Reason, int]) -> Iterator[str]:
+    """Yield what the last agent's own measurement does not say of the losses."""
+    *_, last = _agent_points(bed, bed.lives)
+    expected = {f"dropped_{reason}_total": float(points) for reason, points in lost.items()}
+    expected["dropped_points_total"] = float(sum(lost.values()))
+    for name, points in expected.items():
+        if last.fields.get(name) != points:
+            yield f"{name} is {last.fields.get(name)}, and the ledger has {points}"
+
+
+def _agent_points(bed: Bed, life: int) -> Iterator[Point]:
+    """Yield what an agent said of itself in each finished tick."""
     for record in bed.records(life):
         for line in record.lines.splitlines():
             if record.finished and line.startswith(b"agent,"):
-                point = parse_line(line.decode())
-                yield point.time_ms, float(point.fields["ticks_replaced_total"])
+                yield parse_line(line.decode())
 
 
 def _quarantined(bed: Bed) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ from dashboards.query import over_time
 from dashboards.rules import all_rules
 from probes.catalogue import Database
 from probes.sample import Value, tags
+from tests.integration.commands import Site
 from tests.integration.dashboard_site import CLUSTER, TICKS, FilledSite, fill
 from tests.integration.services import Service
 from tests.integration.simulated import TICK_SECONDS
@@ -307,19 +308,27 @@ def test_the_command_says_what_is_there_and_what_is_not(filled: FilledSite) -> N
     assert "empty Job / InfiniBand: infiniband has no receive_bytes where " in words
 
 
+def test_a_cluster_that_the_store_does_not_know_is_said(filled: FilledSite) -> None:
+    other = Site(filled.site.folder / "other")
+    other.folder.mkdir()
+    text = filled.site.file.read_text().replace(f'"{CLUSTER}"', '"nowhere"')
+    (other.folder / "rooflight.toml").write_text(text)
+    done = other.complete("rooflight", "dashboards", "check")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "nothing of cluster nowhere is in the store: it has " in done.stderr
+    assert CLUSTER in done.stderr
+
+
 def test_without_a_job_the_command_says_so(filled: FilledSite) -> None:
     words = filled.site.call("rooflight", "dashboards", "check", "--job", "nobody")
     assert f"empty Job: no such job of {CLUSTER} in the store" in words
 
 
 def test_a_store_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
-    file = tmp_path / "rooflight.toml"
-    file.write_text('store = "influx"\n[influx]\nurl = "http://127.0.0.1:9"\n')
-    with (
-        asking(load(file, environment={}).config) as ask,
-        pytest.raises(Exception, match=r"127\.0\.0\.1:9"),
-    ):
-        list(Checker(ask, "x").dashboard(PAGES["agents"], View(0, 1)))
+    site = Site(tmp_path, 'store = "influx"\n[influx]\nurl = "http://127.0.0.1:9"\n')
+    done = site.complete("rooflight", "dashboards", "check")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "127.0.0.1:9" in done.stderr
 
 
 def test_another_store_than_influxdb_is_refused() -> None:

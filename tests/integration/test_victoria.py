@@ -2,13 +2,17 @@
 
 import json
 import math
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from agent.lineprotocol import Point, encode, stored_tag
+from agent.shipper import Shipper
+from agent.spool import Spool
 from agent.stores.influx import InfluxSettings, InfluxStore
 from probes.catalogue import Database
 from tests.integration.services import Service
@@ -57,3 +61,30 @@ def test_hostile_tags_arrive_as_every_store_keeps_them(
         assert isinstance(values, list)
         found[labels["interface"]] = values
     assert found == {stored_tag(value): [number] for number, value in enumerate(HOSTILE)}
+
+
+def test_an_outage_loses_nothing_and_doubles_nothing(tmp_path: Path, victoria: Service) -> None:
+    """The v2 way, with influxdb_client's errors: the server hangs, and goes on."""
+    spool = Spool(tmp_path / "spool", 1 << 24)
+    store = InfluxStore(InfluxSettings(url=victoria.url, api="v2", timeout_seconds=0.3))
+    shipper = Shipper(spool, store, flush_seconds=0.02, jitter=lambda low, high: min(high, 0.05))
+    shipper.start()
+    deadline = time.monotonic() + 60
+    for number in range(90):
+        line = f"memory,host=outage free_bytes={number}.5 {NOW_MS + number}\n"
+        spool.append(Database.METRICS, line.encode())
+        shipper.wake()
+        if number == 30:
+            victoria.pause()
+        if number == 60:
+            while not shipper.store_errors:
+                assert time.monotonic() < deadline, "the store was not missed"
+                time.sleep(0.01)
+            victoria.resume()
+    assert shipper.stop(20)
+    assert (spool.depth_bytes, spool.lost) == (0, {})
+    spool.close()
+    (series,) = exported(victoria, 'memory_free_bytes{host="outage"}')
+    times = series["timestamps"]
+    assert isinstance(times, list)
+    assert sorted(set(times)) == [NOW_MS + number for number in range(90)]

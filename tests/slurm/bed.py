@@ -116,15 +116,20 @@ class Bed:
     @contextmanager
     def configured(self, line: str) -> Iterator[None]:
         """Add a line to slurm.conf for a while."""
-        file = self.folder / "etc" / "slurm.conf"
-        before = file.read_text()
+        before = (self.folder / "etc" / "slurm.conf").read_text()
         try:
-            file.write_text(f"{before}{line}\n")
-            self.run("scontrol", "reconfigure")
+            self._configure(f"{before}{line}\n")
             yield
         finally:
-            file.write_text(before)
-            self.run("scontrol", "reconfigure")
+            self._configure(before)
+
+    def _configure(self, text: str) -> None:
+        """Put another slurm.conf in place at once: slurmd ends if it reads half of one."""
+        file = self.folder / "etc" / "slurm.conf"
+        new = file.with_suffix(".new")
+        new.write_text(text)
+        new.replace(file)
+        self.run("scontrol", "reconfigure")
 
     def hook_times(self, jobid: str, folder: Path | None = None) -> list[HookTime]:
         """Return the calls for a job, of the nodes' hooks or of those in another folder."""

@@ -136,6 +136,11 @@ SIDES = [
         report(node(line("node power", "node", "W", mean=1.0, samples=79))),
         report(node(line("node power", "node", "W", mean=1.0, samples=80))),
     ),
+    Sides(
+        "partly-seen",
+        report(node(line("cpu", mean=1.0, samples=14), samples=20, expected=20)),
+        report(node(line("cpu", mean=1.0, samples=15), samples=20, expected=20)),
+    ),
     Sides("lost", report(node(), state="LOST"), report(node(), state="RUNNING")),
     Sides("hosts-missing", report(node(), hosts=["n1", "n2"]), report(node(), hosts=["n1"])),
     Sides("low-cpu", report(cpu(0.24)), report(cpu(0.26))),

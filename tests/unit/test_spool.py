@@ -308,13 +308,14 @@ def test_two_agents_cannot_share_a_spool(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
-def test_a_spool_of_another_user_is_an_error_for_a_person(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [65534, 0])
+def test_a_spool_of_another_user_is_an_error_for_a_person(tmp_path: Path, group: int) -> None:
     """As when somebody ran the agent as root, once, and then the service starts."""
     with open_spool(tmp_path / "spool"):
         pass
     script = (
         "import os, sys; from pathlib import Path; from agent.spool import Spool\n"
-        "os.setgid(65534); os.setuid(65534)\n"
+        f"os.setgroups([]); os.setgid({group}); os.setuid(65534)\n"
         "try: Spool(Path(sys.argv[1]), 1)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

@@ -10,6 +10,8 @@ FEW_SAMPLES = 5
 MISSED_SHARE = 0.2
 MISSED_AT_LEAST = 2
 PARTLY_SHARE = 0.8
+PARTLY_AT_LEAST = 5
+"""A job's control group comes after its first samples, and is gone before the last."""
 
 
 def too_short(report: JobReport) -> Iterator[Case]:
@@ -40,7 +42,9 @@ def _partly_seen_lines(node: Node) -> list[str]:
     return [
         f"{usage.what} ({usage.samples} of {node.samples} samples)"
         for usage in node.usage
-        if usage.samples is not None and usage.samples < PARTLY_SHARE * node.samples
+        if usage.samples is not None
+        and usage.samples < PARTLY_SHARE * node.samples
+        and node.samples - usage.samples > PARTLY_AT_LEAST
     ]
 
 
@@ -82,7 +86,7 @@ RULES = (
         "partly-seen",
         "info",
         "in how many of a host's samples each figure was there",
-        f"in less than {PARTLY_SHARE:.0%}",
+        f"in less than {PARTLY_SHARE:.0%}, and more than {PARTLY_AT_LEAST} are missing",
         "a probe came late or failed at times, or began later: rooflight check on that host",
         partly_seen,
     ),

@@ -145,3 +145,11 @@ def test_rows_of_a_job_s_nodes_become_one() -> None:
         {"jobid": "7", "GPUs": 8.0, "started": 1.0, "exit code": 1.0, "state": "FAILED"},
         {"jobid": "8", "started": 3.0, "exit code": 0.0, "state": "COMPLETED"},
     ]
+
+
+def test_a_panel_over_subqueries_asks_for_fewer_points() -> None:
+    plain = timeseries("t", WORDS, over_time("gpu", "mean(power_watts)", "host"), empty="no")
+    summed = over_time("gpu", "mean(power_watts)", "host", per="gpu")
+    assert plain.sized(8).points == 120
+    assert plain.sized(24).points == 300
+    assert timeseries("t", WORDS, summed, empty="no").sized(24).points == 48
