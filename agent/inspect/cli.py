@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import shutil
 import sys
@@ -84,6 +85,8 @@ def main(
 
     if bool(jobid) == (since_seconds is not None):
         raise click.UsageError("Name one JOBID, or with --since how far back to look for yours.")
+    if not watch:
+        gc.disable()  # a third of a second is no time for garbage, and looking for it takes a tenth
     chosen = msgspec.structs.replace(config, cluster=cluster) if cluster else config
     print_once = functools.partial(
         show,
@@ -173,13 +176,17 @@ def _asked(
 ) -> "Asked":
     """Return the report on one job, or on many, as the person who asks may see it."""
     from agent.inspect.ask import inspect, recent
-    from agent.inspect.recall import recalled
     from agent.privacy import visible_runs
 
     if since_seconds is not None:
         return recent(store, config, _user(), now_ms - int(since_seconds * 1000), now_ms)
     seen = visible_runs(config)
-    return recalled(inspect(store, config, jobid, now_ms, restart=restart, may_see=seen))
+    asked = inspect(store, config, jobid, now_ms, restart=restart, may_see=seen)
+    if asked.report.nodes:
+        return asked
+    from agent.inspect.recall import recalled
+
+    return recalled(asked)
 
 
 def _write_page(file: Path, store: "Store", asked: "Asked", now_ms: int) -> None:
