@@ -17,7 +17,7 @@ from agent.jobdisk import limits
 from agent.loop import seen_gpus
 from agent.messages import Ping
 from agent.plausible import plausible
-from agent.runner import Runner
+from agent.runner import Runner, read_all
 from agent.slurm.discovery import folders_of_jobs
 from agent.slurm.gres import units
 from agent.stores.opening import open_store
@@ -80,11 +80,9 @@ def _probe_lines(config: Config) -> Iterator[Line]:
 def _sample(probes: Sequence[Runner]) -> dict[str, tuple[int, int, int]]:
     """Return samples, fields and implausible values of each probe."""
     deadline = time.monotonic() + OPENING_SECONDS
-    for each in probes:
-        each.begin()
     counts = {}
-    for each in probes:
-        checked = [plausible(sample) for sample in each.finish(deadline)]
+    for each, samples in read_all(probes, deadline):
+        checked = [plausible(sample) for sample in samples]
         fields = sum(len(sample.fields) for sample, _ in checked)
         counts[each.health.name] = (len(checked), fields, sum(bad for _, bad in checked))
     return counts

@@ -12,7 +12,7 @@ from agent.gpus import GpuShare
 from agent.messages import JobStart
 from agent.slurm.hostlist import count_hosts
 from probes.catalogue import FOOTPRINT_SOURCES
-from probes.cgroup import CgroupPaths, processes_of, read_cgroup
+from probes.cgroup import Cgroup, CgroupPaths, processes_of
 from probes.processes import ProcessTree
 from probes.roots import Roots
 from probes.sample import Sample, Value, tags
@@ -45,29 +45,58 @@ class Accounting:
 
     def __init__(self, job: JobStart, roots: Roots) -> None:
         self._jobid = job.jobid
+        self._roots = roots
         self._tree = ProcessTree(roots, job.pid) if job.pid else None
-        self._cgroup = CgroupPaths(
+        paths = CgroupPaths(
             v2=Path(job.cgroup_v2) if job.cgroup_v2 else None,
             v1={name: Path(path) for name, path in job.cgroup_v1.items()},
         )
+        self._cgroup = Cgroup(paths, roots)
 
-    def locate(self, cgroup: CgroupPaths) -> None:
+    def locate(self, paths: CgroupPaths) -> None:
         """Say where the job's control group is, once that is known."""
-        self._cgroup = cgroup
+        if paths != self._cgroup.paths:
+            self._cgroup.close()
+            self._cgroup = Cgroup(paths, self._roots)
+
+    def freshen(self) -> None:
+        """Have the next sample read everything anew."""
+        self._cgroup.freshen()
+
+    def close(self) -> None:
+        """Give back what is held open."""
+        self._cgroup.close()
 
     def pids(self) -> set[int]:
         """Return the job's processes."""
-        return processes_of(self._cgroup) | (self._tree.pids if self._tree else set())
+        return processes_of(self._cgroup.paths) | (self._tree.pids if self._tree else set())
 
     def sample(self) -> Sample | None:
         """Return the job's `job_cgroup` sample; None if nothing of it is left."""
         tree = self._tree.read() if self._tree else {}
-        fields: dict[str, Value] = {**tree, **read_cgroup(self._cgroup)}
+        fields: dict[str, Value] = {**tree, **self._cgroup.read()}
         # the tree sees buffered writes when they are made, a cgroup when they reach the disk
         fields |= {name: tree[name] for name in ("read_bytes", "write_bytes") if name in tree}
         if fields.get("memory_bytes") == 0:
             del fields["memory_bytes"]  # its programs have ended: no sample of their memory
         return Sample("job_cgroup", tags(jobid=self._jobid), fields) if fields else None
+
+
+class Tick:
+    """The samples of a node at one moment, looked through once for all of its jobs.
+
+    Attributes:
+        readings: what goes into every job's footprint.
+        measurements: names of what there is.
+        gpus: samples of GPUs with their index.
+
+    """
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.readings = NODE_RULES.read(samples)
+        self.measurements = {sample.measurement for sample in samples}
+        of_gpus = (sample for sample in samples if sample.measurement in ("gpu", "bound"))
+        self.gpus = [(gpu_index(sample), sample) for sample in of_gpus]
 
 
 class RunningJob:
@@ -100,6 +129,14 @@ class RunningJob:
         """Say where the job's control group is: Slurm makes it after the prolog."""
         self._accounting.locate(cgroup)
 
+    def freshen(self) -> None:
+        """Have the next sample read everything anew."""
+        self._accounting.freshen()
+
+    def close(self) -> None:
+        """Give back what is held open."""
+        self._accounting.close()
+
     def was_located(self) -> bool:
         """Tell whether anything of the job itself was ever read."""
         return "source" in self.saved.node.values
@@ -108,19 +145,20 @@ class RunningJob:
         """Take what the job itself used into its totals and peaks, between two ticks."""
         self.saved.node.fold(NODE_RULES, own, GLANCE_SECONDS)
 
-    def fold(self, samples: Sequence[Sample], time_ms: int) -> None:
-        """Take one tick into the footprint; `samples` are the node's and this job's own."""
+    def fold(self, tick: Tick, time_ms: int, own: Sequence[Sample] = ()) -> None:
+        """Take one tick of the node, and the samples of this job's own, into the footprint."""
         saved = self.saved
         seconds = max(0.0, (time_ms - saved.last_ms) / 1000) if saved.samples else 0.0
         saved.samples += 1
         saved.last_ms = time_ms
-        saved.node.fold(NODE_RULES, samples, seconds)
-        for measurement in COUNTS.keys() & {sample.measurement for sample in samples}:
+        saved.node.take([*tick.readings, *NODE_RULES.read(own)], seconds)
+        there = tick.measurements | {sample.measurement for sample in own}
+        for measurement in COUNTS.keys() & there:
             saved.node.count(COUNTS[measurement])
         self._fold_busiest(seconds)
-        for sample in samples:
-            if sample.measurement in ("gpu", "bound") and self.owns(gpu_index(sample)):
-                self._fold_gpu(sample, seconds)
+        for index, sample in tick.gpus:
+            if self.owns(index):
+                self._fold_gpu(index, sample, seconds)
 
     def rows(self, interval: float, *, final: bool) -> Iterator[Sample]:
         """Yield the `job_footprint` sample and one `job_gpu_footprint` per GPU."""
@@ -156,14 +194,14 @@ class RunningJob:
         step = max(1, round(interval * 1000))
         return self.saved.last_ms // step - self.job.start_ms // step + 1 + final
 
-    def _fold_gpu(self, sample: Sample, seconds: float) -> None:
-        totals = self.saved.gpus.setdefault(gpu_index(sample), Totals())
+    def _fold_gpu(self, index: str, sample: Sample, seconds: float) -> None:
+        totals = self.saved.gpus.setdefault(index, Totals())
         totals.fold(GPU_RULES, [sample], seconds)
         if sample.measurement == "bound":
             return
         names = dict(sample.tags)
         totals.values |= {"uuid": names["uuid"], "model": names["model"]}
-        for name, processes in self.gpus.processes(names["gpu"]).items():
+        for name, processes in self.gpus.processes(index).items():
             totals.keep_highest(name, processes)
         totals.count("samples_total")
 
@@ -218,14 +256,23 @@ class JobTable:
         if known and known.job.gpus_by_use:  # found by its group before its prolog was heard
             told = msgspec.structs.replace(job, start_ms=known.job.start_ms)
             saved = msgspec.structs.replace(known.saved, job=told)
+        if known:
+            known.close()
         running = RunningJob(saved, self._roots)
         self._jobs[job.jobid] = running
         return running
 
     def end(self, jobid: str) -> None:
         """Forget a job and its file."""
-        self._jobs.pop(jobid, None)
+        if running := self._jobs.pop(jobid, None):
+            running.close()
         self._file(jobid).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Write every job's state, and give back what is held open."""
+        self.save()
+        for running in self:
+            running.close()
 
     def save(self) -> None:
         """Write every job's state; a full disk costs the state, not the agent."""

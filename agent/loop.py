@@ -13,14 +13,14 @@ from agent.clock import Clock, next_tick
 from agent.encoder import Encoder
 from agent.gpus import GpuBook
 from agent.jobdisk import JobDisks
-from agent.jobs import JobTable, RunningJob, gpu_index, job_row
+from agent.jobs import JobTable, RunningJob, Tick, gpu_index, job_row
 from agent.labels.bounds import Labeller
 from agent.labels.cpu import CpuLabeller
 from agent.listener import AgentSocket, Received
 from agent.messages import TOLD, JobEnd, JobStart, PointMessage, Points, Reply
 from agent.plausible import plausible
 from agent.quota import MOST_NAMES, TOO_MANY, Quota
-from agent.runner import Runner
+from agent.runner import Runner, read_all
 from agent.vitals import Vitals, health_samples
 from probes.catalogue import CATALOGUE, Database
 from probes.gpu import GpuProbe
@@ -153,7 +153,7 @@ class Loop:
 
     def close(self) -> None:
         """Close probes, keep the jobs' state."""
-        self.jobs.save()
+        self.jobs.close()
         self.disks.close()
         for runner in self.runners:
             runner.close()
@@ -163,9 +163,8 @@ class Loop:
     def sample(self) -> list[Sample]:
         """Read all probes now, impossible values left out and counted."""
         deadline = self.clock.monotonic() + self.pace.deadline
-        for runner in self.runners:
-            runner.begin()
-        return [self._checked(each) for runner in self.runners for each in runner.finish(deadline)]
+        found = read_all(self.runners, deadline)
+        return [self._checked(sample) for _, samples in found for sample in samples]
 
     def tick(self, time_ms: int) -> None:
         """Sample everything, fold it into the jobs' footprints, and append it as one tick."""
@@ -176,9 +175,10 @@ class Loop:
         samples += [self._held(label) for label in self.labeller.label(samples, time_ms, seen)]
         samples += self.cpu_labeller.label(samples, time_ms)
         written = [*samples, *self.own_samples(self.vitals)]
+        node = Tick(samples)
         for running in self.jobs:
             own = self._own_samples(running)
-            running.fold([*samples, *own], time_ms)
+            running.fold(node, time_ms, own)
             written += own
         if self.clock.monotonic() >= self._next_heartbeat:
             self._heartbeat(written, time_ms)
@@ -197,6 +197,7 @@ class Loop:
             self.end_job(job.jobid, None)
         running = self.jobs.start(job)
         self.job_started(running)
+        self._freshen()
         self.tick(self._now_ms())
         self._write_job(running, "RUNNING", final=False)
         self.jobs.save()  # an agent that is killed now still knows the job
@@ -213,6 +214,7 @@ class Loop:
         running = self.jobs.get(jobid)
         if running is None:
             return
+        self._freshen()
         self.tick(self._now_ms())
         state = {0: "COMPLETED", None: "UNKNOWN"}.get(exit_code, "FAILED")
         end = (end_ms or running.saved.last_ms, exit_code)
@@ -220,6 +222,11 @@ class Loop:
         self.jobs.end(jobid)
         self.quota.forget(jobid)
         self.job_ended()
+
+    def _freshen(self) -> None:
+        """Have the next tick read what seldom changes, too: a job gets its own errors."""
+        for each in (*self.runners, *self.jobs):
+            each.freshen()
 
     def serve(self, listener: AgentSocket) -> None:
         """Handle what lies in the socket, a bounded number so that ticks stay on time.

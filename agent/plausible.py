@@ -1,9 +1,14 @@
 """The range check: nothing that the catalogue calls impossible gets any further."""
 
+from collections.abc import Mapping
+
 from probes.catalogue import CATALOGUE, Kind
 from probes.sample import Sample, Value
 
-_RANGES: dict[str, dict[str, tuple[float, float] | None]] = {
+Ranges = Mapping[str, tuple[float, float] | None]
+"""Lowest and highest value by field; None for texts."""
+
+_RANGES: dict[str, Ranges] = {
     measurement.name: {
         field.name: None if field.kind is Kind.TEXT else (field.low, field.high)
         for field in measurement.fields.values()
@@ -19,12 +24,26 @@ def plausible(sample: Sample) -> tuple[Sample, int]:
     included), texts where a number belongs, and the other way round.
     """
     ranges = _RANGES.get(sample.measurement, {})
+    if _all_fit(ranges, sample.fields):
+        return sample, 0
     good = {name: value for name, value in sample.fields.items() if _fits(ranges, name, value)}
     dropped = len(sample.fields) - len(good)
-    return (sample._replace(fields=good), dropped) if dropped else (sample, 0)
+    return sample._replace(fields=good), dropped
 
 
-def _fits(ranges: dict[str, tuple[float, float] | None], name: str, value: Value) -> bool:
+def _all_fit(ranges: Ranges, fields: Mapping[str, Value]) -> bool:
+    """Tell in one go what is nearly always true: half of the time of a call for each value."""
+    for name, value in fields.items():
+        bounds = ranges.get(name)
+        if bounds is None or isinstance(value, str):
+            if not _fits(ranges, name, value):
+                return False
+        elif not bounds[0] <= value <= bounds[1]:
+            return False
+    return True
+
+
+def _fits(ranges: Ranges, name: str, value: Value) -> bool:
     if name not in ranges:
         return False
     bounds = ranges[name]

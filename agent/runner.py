@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -45,12 +45,14 @@ class Runner:
         """Find the source; `deadline` is on the monotonic clock."""
         self._attempt(self._construct)
 
-    def begin(self) -> None:
-        """Start a sample if that runs elsewhere."""
-
     def finish(self, deadline: float) -> Sequence[Sample]:
         """Return the samples of this tick, none if the probe failed or is late."""
         return self._attempt(self.probe.sample) if self.probe else ()
+
+    def freshen(self) -> None:
+        """Have the next sample read everything anew, what seldom changes included."""
+        if self.probe:
+            self.probe.freshen()
 
     def limits(self) -> Sequence[str]:
         """Return what the probe cannot read here."""
@@ -161,6 +163,26 @@ class Worker(Runner):
         if self.probe:
             self.probe.glance()
         return ()
+
+
+def read_all(
+    runners: Iterable[Runner], deadline: float
+) -> Iterator[tuple[Runner, Sequence[Sample]]]:
+    """Yield every probe with its samples, with none if it fails or hangs until `deadline`.
+
+    Probes in threads of their own are asked when all others are done: threads that read files at
+    the same time pass Python's lock to and fro at every read, 0.1 ms of 0.8 on a node without GPUs.
+    """
+    apart: list[Worker] = []
+    for each in runners:
+        if isinstance(each, Worker):
+            apart.append(each)
+        else:
+            yield each, each.finish(deadline)
+    for worker in apart:
+        worker.begin()
+    for worker in apart:
+        yield worker, worker.finish(deadline)
 
 
 def runner(kind: type[Probe], context: Context) -> Runner:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from probes.parsing import KeptFile, counters, read_text, whole_lines
+from probes.parsing import KeptFile, counters, lines_of, read_text, whole_lines
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample, tags
 
@@ -25,6 +25,9 @@ FIELDS = (
 COLUMNS = 11
 """Columns after the name that every kernel since 2.6.25 gives."""
 
+LONGEST_LINE = 512
+"""A name of at most 31 bytes, and some 20 numbers of at most 20 digits."""
+
 STACKED = ("loop", "ram", "zram", "sr", "fd", "dm-", "md", "drbd", "bcache")
 """First letters of devices that are memory, removable, or lie on other block devices."""
 
@@ -41,7 +44,7 @@ class BlockdiskProbe(Probe):
     name = "blockdisk"
 
     def __init__(self, context: Context) -> None:
-        self._counters = KeptFile(context.roots.proc / "diskstats")
+        self._counters = KeptFile(context.roots.proc / "diskstats", lines_of(LONGEST_LINE))
         self._folder = context.roots.sys / "block"
         self._names: frozenset[str] = frozenset()
         self._whole: frozenset[str] = frozenset()

@@ -198,7 +198,7 @@ GPM_RATIOS = {
 GPU = _measurement(
     "gpu",
     ("gpu", "uuid", "model"),
-    "One GPU, or one MIG instance (NVML; with GPM on Hopper and later).",
+    "One GPU, or one MIG instance (NVML; with GPM on Hopper and later). Memory errors may be 9 s old.",
     gauge("utilization_ratio", "time in which any kernel ran; says nothing of how much of the GPU"),
     gauge("memory_utilization_ratio", "time in which memory was read or written; not bandwidth"),
     gauge("memory_used_bytes", "device memory in use", PEBI),
@@ -304,7 +304,8 @@ _INFINIBAND_FIELDS = dict((*INFINIBAND_COUNTERS.values(), *INFINIBAND_HARDWARE_C
 INFINIBAND = _measurement(
     "infiniband",
     ("device", "port"),
-    "One port of an InfiniBand, Omni-Path or RoCE device (/sys/class/infiniband).",
+    "One port of an InfiniBand, Omni-Path or RoCE device (/sys/class/infiniband). Traffic and "
+    "congestion are of the sample's moment; errors and the link may be 9 s old.",
     counter("receive_bytes", "data received (the kernel's 4-byte words times four)"),
     counter("transmit_bytes", "data sent (the kernel's 4-byte words times four)"),
     gauge("rate_bits_per_second", "signalling rate of the link now"),

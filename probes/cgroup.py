@@ -5,13 +5,15 @@ Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{memory,cpuacct,blkio-cont
 """
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from probes.parsing import number, read_text
+from probes.parsing import ONE_RECORD, KeptFile, number, read_text
 from probes.roots import Roots
 from probes.sample import Value
+from probes.seldom import SELDOM_SECONDS, Seldom
 
 TICKS_PER_SECOND = float(os.sysconf("SC_CLK_TCK"))
 NO_LIMIT = 2.0**62
@@ -37,21 +39,108 @@ class CgroupPaths:
     v1: Mapping[str, Path] = field(default_factory=dict)
 
 
-def read_cgroup(paths: CgroupPaths, roots: Roots = _THIS_MACHINE) -> dict[str, Value]:
-    """Return the fields of `job_cgroup`; empty if the group is gone.
+class Cgroup:
+    """One control group, read again and again; its files stay open until `close`.
 
-    v1 is read where it has the group: with both mounted, that is where the controllers are.
+    v1 is read where it has the group: with both mounted, that is where the controllers are. What
+    the groups below have to be walked through for (number of processes, v1's kills) is `Seldom`.
     """
-    if paths.v1.keys() & {"cpuacct", "memory", "blkio"}:
-        fields, source = _read_v1(paths.v1, roots), "cgroup1"
-    elif paths.v2:
-        fields, source = _read_v2(paths.v2, roots), "cgroup2"
-    else:
-        return {}
-    known: dict[str, Value] = {name: value for name, value in fields.items() if value is not None}
-    if not known:
-        return {}
-    return {**known, "processes_total": float(len(processes_of(paths))), "source": source}
+
+    def __init__(
+        self,
+        paths: CgroupPaths,
+        roots: Roots = _THIS_MACHINE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.paths = paths
+        self._roots = roots
+        self._files: dict[str, KeptFile] = {}
+        self._below = Seldom(self._read_below, SELDOM_SECONDS, monotonic)
+
+    def read(self) -> dict[str, Value]:
+        """Return the fields of `job_cgroup`; empty if the group is gone."""
+        if self._is_v1():
+            fields, source = self._read_v1(), "cgroup1"
+        elif self.paths.v2:
+            fields, source = self._read_v2(self.paths.v2), "cgroup2"
+        else:
+            return {}
+        known: dict[str, Value] = {name: it for name, it in fields.items() if it is not None}
+        return {**known, **self._below.values(), "source": source} if known else {}
+
+    def freshen(self) -> None:
+        """Have the next reading walk through the groups below, too."""
+        self._below.forget()
+
+    def close(self) -> None:
+        """Close the kept files."""
+        for file in self._files.values():
+            file.close()
+
+    def _is_v1(self) -> bool:
+        return not self.paths.v1.keys().isdisjoint(("cpuacct", "memory", "blkio"))
+
+    def _text(self, folder: Path, file: str) -> str:
+        kept = self._files.get(file)
+        if kept is None:
+            kept = self._files[file] = KeptFile(folder / file, ONE_RECORD)
+        try:
+            return kept.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+    def _read_v2(self, folder: Path) -> dict[str, float | None]:
+        def text(file: str) -> str:
+            return self._text(folder, file)
+
+        cpu = parse_flat(text("cpu.stat"))
+        return {
+            "cpu_seconds": _divided(cpu.get("usage_usec"), 1e6),
+            "cpu_user_seconds": _divided(cpu.get("user_usec"), 1e6),
+            "cpu_system_seconds": _divided(cpu.get("system_usec"), 1e6),
+            "memory_bytes": number(text("memory.current")),
+            "memory_peak_bytes": number(text("memory.peak")),  # since Linux 5.19
+            "memory_limit_bytes": number(text("memory.max")),  # no number but `max` if none
+            "shared_memory_bytes": parse_shared(text("memory.stat"), "shmem"),
+            "oom_kills_total": parse_flat(text("memory.events")).get("oom_kill"),
+            "cpu_pressure_seconds": parse_stall(text("cpu.pressure")),
+            "memory_pressure_seconds": parse_stall(text("memory.pressure")),
+            "io_pressure_seconds": parse_stall(text("io.pressure")),
+            **_moved(parse_io_stat(text("io.stat")), self._roots),
+        }
+
+    def _read_v1(self) -> dict[str, float | None]:
+        folders = self.paths.v1
+
+        def text(controller: str, file: str) -> str:
+            return self._text(folders[controller], file) if controller in folders else ""
+
+        cpu = parse_flat(text("cpuacct", "cpuacct.stat"))
+        limit = number(text("memory", "memory.limit_in_bytes"))
+        return {
+            "cpu_seconds": _divided(number(text("cpuacct", "cpuacct.usage")), 1e9),
+            "cpu_user_seconds": _divided(cpu.get("user"), TICKS_PER_SECOND),
+            "cpu_system_seconds": _divided(cpu.get("system"), TICKS_PER_SECOND),
+            "memory_bytes": number(text("memory", "memory.usage_in_bytes")),
+            "memory_peak_bytes": number(text("memory", "memory.max_usage_in_bytes")),
+            "memory_limit_bytes": None if limit is None or limit >= NO_LIMIT else limit,
+            "shared_memory_bytes": parse_shared(text("memory", "memory.stat"), "total_shmem"),
+            **_moved(self._devices_v1(text), self._roots),
+        }
+
+    def _devices_v1(self, text: Callable[[str, str], str]) -> Devices:
+        """Return bytes moved; v1 charges buffered writes to the root group, not to who wrote."""
+        # `_recursive` counts the groups below too, and is there since Linux 4.2
+        moved = "blkio.throttle.io_service_bytes"
+        return parse_service_bytes(text("blkio", f"{moved}_recursive") or text("blkio", moved))
+
+    def _read_below(self) -> dict[str, Value]:
+        fields: dict[str, Value] = {"processes_total": float(len(processes_of(self.paths)))}
+        # the one v1 counter that leaves out the groups below
+        files = _texts(self.paths.v1.get("memory"), "memory.oom_control") if self._is_v1() else []
+        counts = [parse_flat(text).get("oom_kill") for text in files]
+        known = [count for count in counts if count is not None]
+        return {**fields, "oom_kills_total": sum(known)} if known else fields
 
 
 def processes_of(paths: CgroupPaths) -> set[int]:
@@ -69,62 +158,6 @@ def _texts(folder: Path | None, file: str) -> list[str]:
     """Return the file's text of the group and of all groups below it."""
     groups = [path for path, _, _ in os.walk(folder)] if folder else []
     return [read_text(f"{group}/{file}") or "" for group in groups]
-
-
-def _read_v2(folder: Path, roots: Roots) -> dict[str, float | None]:
-    def text(file: str) -> str:
-        return read_text(f"{folder}/{file}") or ""  # joining a `Path`: 1 us more
-
-    cpu = parse_flat(text("cpu.stat"))
-    return {
-        "cpu_seconds": _divided(cpu.get("usage_usec"), 1e6),
-        "cpu_user_seconds": _divided(cpu.get("user_usec"), 1e6),
-        "cpu_system_seconds": _divided(cpu.get("system_usec"), 1e6),
-        "memory_bytes": number(text("memory.current")),
-        "memory_peak_bytes": number(text("memory.peak")),  # since Linux 5.19
-        "memory_limit_bytes": number(text("memory.max")),  # no number but `max` if there is none
-        "shared_memory_bytes": parse_shared(text("memory.stat"), "shmem"),
-        "oom_kills_total": parse_flat(text("memory.events")).get("oom_kill"),
-        "cpu_pressure_seconds": parse_stall(text("cpu.pressure")),
-        "memory_pressure_seconds": parse_stall(text("memory.pressure")),
-        "io_pressure_seconds": parse_stall(text("io.pressure")),
-        **_moved(parse_io_stat(text("io.stat")), roots),
-    }
-
-
-def _read_v1(folders: Mapping[str, Path], roots: Roots) -> dict[str, float | None]:
-    def text(controller: str, file: str) -> str:
-        return (controller in folders and read_text(folders[controller] / file)) or ""
-
-    cpu = parse_flat(text("cpuacct", "cpuacct.stat"))
-    limit = number(text("memory", "memory.limit_in_bytes"))
-    return {
-        "cpu_seconds": _divided(number(text("cpuacct", "cpuacct.usage")), 1e9),
-        "cpu_user_seconds": _divided(cpu.get("user"), TICKS_PER_SECOND),
-        "cpu_system_seconds": _divided(cpu.get("system"), TICKS_PER_SECOND),
-        "memory_bytes": number(text("memory", "memory.usage_in_bytes")),
-        "memory_peak_bytes": number(text("memory", "memory.max_usage_in_bytes")),
-        "memory_limit_bytes": None if limit is None or limit >= NO_LIMIT else limit,
-        "shared_memory_bytes": parse_shared(text("memory", "memory.stat"), "total_shmem"),
-        "oom_kills_total": _oom_kills_v1(folders.get("memory")),
-        **_moved(_devices_v1(folders.get("blkio")), roots),
-    }
-
-
-def _oom_kills_v1(folder: Path | None) -> float | None:
-    # the one v1 counter that leaves out the groups below
-    counts = [parse_flat(text).get("oom_kill") for text in _texts(folder, "memory.oom_control")]
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
-
-
-def _devices_v1(folder: Path | None) -> Devices:
-    """Return bytes moved; v1 charges buffered writes not to who wrote, but to the root group."""
-    if folder is None:
-        return {}
-    # `_recursive` counts the groups below too, and is there since Linux 4.2
-    text = read_text(folder / "blkio.throttle.io_service_bytes_recursive")
-    return parse_service_bytes(text or read_text(folder / "blkio.throttle.io_service_bytes") or "")
 
 
 def parse_flat(text: str) -> dict[str, float]:

@@ -6,9 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from probes.parsing import KeptFile, counters, number, read_number, whole_lines
+from probes.parsing import ONE_RECORD, KeptFile, counters, number, read_number, whole_lines
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample
+from probes.seldom import Seldom
 
 COLUMNS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 """First columns of a `cpu` line. The two after them, guest times, are already in user and nice."""
@@ -54,15 +55,13 @@ class CpuProbe(Probe):
 
     def __init__(self, context: Context) -> None:
         proc, sys = context.roots.proc, context.roots.sys
-        self._stat = KeptFile(proc / "stat")
-        self._load = KeptFile(proc / "loadavg")
+        self._stat = KeptFile(proc / "stat", ONE_RECORD)
+        self._load = KeptFile(proc / "loadavg", ONE_RECORD)
         self._cpuinfo = proc / "cpuinfo"
         self._clocks = sorted((sys / "devices/system/cpu").glob("cpu*/cpufreq/scaling_cur_freq"))
-        self._monotonic = context.monotonic
+        self._frequency = Seldom(self._read_frequency, FREQUENCY_SECONDS, context.monotonic)
         self._ticks_per_second = os.sysconf("SC_CLK_TCK")
         self._last: Stat | None = None
-        self._frequency: float | None = None
-        self._frequency_due = float("-inf")
         if not self._stat.path.exists():
             raise ProbeUnavailable(f"{self._stat.path} is absent")
 
@@ -84,8 +83,8 @@ class CpuProbe(Probe):
             fields |= ratios(self._last, stat)
         self._last = stat
         with suppress(OSError):
-            fields |= parse_loadavg(self._load.read_page())
-        if (frequency := self._current_frequency()) is not None:
+            fields |= parse_loadavg(self._load.read())
+        if (frequency := self._frequency.values()) is not None:
             fields["frequency_hertz"] = frequency
         return [Sample("cpu", (), fields)] if fields else []
 
@@ -93,13 +92,6 @@ class CpuProbe(Probe):
         """Close the kept files."""
         self._stat.close()
         self._load.close()
-
-    def _current_frequency(self) -> float | None:
-        now = self._monotonic()
-        if now >= self._frequency_due:
-            self._frequency_due = now + FREQUENCY_SECONDS
-            self._frequency = self._read_frequency()
-        return self._frequency
 
     def _read_frequency(self) -> float | None:
         kilohertz = [value for path in self._clocks if (value := read_number(path))]

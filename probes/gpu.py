@@ -97,6 +97,11 @@ class GpuProbe(Probe):
         seldom = max(self._intervals) > OFTEN_ENOUGH_SECONDS
         return GLANCE_SECONDS if has_gpm and seldom else None
 
+    def freshen(self) -> None:
+        """Have the next sample read memory errors, too."""
+        for gpu in self._gpus.values():
+            gpu.freshen()
+
     def glance(self) -> None:
         """Read GPM of every GPU; the next sample tells what was seen, and who does not answer."""
         for gpu in self._gpus.values():

@@ -3,7 +3,6 @@
 Source: NVIDIA, "NVML API Reference Guide"; nvml.h for the field ids and the throttle bits.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from probes import gpm
 from probes.nvml import ALL_LINKS, Device, FieldId
 from probes.sample import Value, tags
+from probes.seldom import SELDOM_SECONDS, Seldom
 
 FACTS_SECONDS = 60.0
 """How often what seldom changes is read again."""
@@ -35,6 +35,9 @@ READINGS = (
     Reading("temperature_celsius", "nvmlDeviceGetTemperature", (0,)),
     Reading("sm_clock_hertz", "nvmlDeviceGetClockInfo", (1,), times=1e6),
     Reading("memory_clock_hertz", "nvmlDeviceGetClockInfo", (2,), times=1e6),
+)
+
+MEMORY_ERRORS = (
     Reading("ecc_corrected_total", "nvmlDeviceGetTotalEccErrors", (0, 0)),
     Reading("ecc_uncorrected_total", "nvmlDeviceGetTotalEccErrors", (1, 0)),
 )
@@ -164,27 +167,28 @@ class Gpu:
         self._moments: list[gpm.Reading] = []
         self._told: tuple[gpm.Reading, ...] = ()
         self._monotonic = monotonic
-        self._facts: dict[str, float] = {}
-        self._facts_time = -math.inf
+        self._facts = Seldom(lambda: dict(_numbers(device, FACTS)), FACTS_SECONDS, monotonic)
+        self._errors = Seldom(lambda: _memory_errors(device), SELDOM_SECONDS, monotonic)
         self._read_time = monotonic()
         self._totals: dict[str, float] = {}
 
     def read(self) -> dict[str, Value]:
         """Return all fields but Xid events; raises `GpuLost`."""
         now = self._monotonic()
-        if now - self._facts_time >= FACTS_SECONDS:
-            self._facts, self._facts_time = dict(_numbers(self.device, FACTS)), now
-        fields: dict[str, Value] = dict(self._facts)
+        fields: dict[str, Value] = {**self._facts.values(), **self._errors.values()}
         fields.update(_numbers(self.device, READINGS))
         fields.update(_utilization(self.device))
         fields.update(_memory(self.device))
-        fields.update(_remapped_rows(self.device))
         fields.update(self._processes())
         fields.update(self._counters(now - self._read_time))
         fields.update(self._activity())
         fields["source"] = "nvml" if self.meter is None else "gpm"
         self._read_time = now
         return fields
+
+    def freshen(self) -> None:
+        """Have the next reading ask for memory errors, too."""
+        self._errors.forget()
 
     def glance(self) -> None:
         """Take GPM's means since its last reading, between two samples; raises `GpuLost`."""
@@ -295,15 +299,14 @@ def _memory(device: Device) -> dict[str, float]:
     return {}
 
 
-def _remapped_rows(device: Device) -> dict[str, float]:
+def _memory_errors(device: Device) -> dict[str, float]:
+    fields = dict(_numbers(device, MEMORY_ERRORS))
     rows = device.ask(tuple, "nvmlDeviceGetRemappedRows")
-    if rows is None:
-        return {}
-    corrected, uncorrected, pending, _ = rows
-    return {
-        "remapped_rows_total": float(corrected + uncorrected),
-        "remap_pending_state": float(bool(pending)),
-    }
+    if rows is not None:
+        corrected, uncorrected, pending, _ = rows
+        fields["remapped_rows_total"] = float(corrected + uncorrected)
+        fields["remap_pending_state"] = float(bool(pending))
+    return fields
 
 
 def _throttle_reasons(device: Device) -> int | None:

@@ -1,12 +1,13 @@
 """InfiniBand, Omni-Path and RoCE ports: data, packets, errors and congestion."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from probes.catalogue import INFINIBAND_COUNTERS, INFINIBAND_HARDWARE_COUNTERS
-from probes.parsing import KeptFile, number, read_text
+from probes.parsing import ONE_RECORD, KeptFile, number, read_text
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample, Value, tags
+from probes.seldom import SELDOM_SECONDS, Seldom
 
 BYTES_PER_WORD = 4.0
 _WORD_COUNTERS = {"port_rcv_data": "receive_bytes", "port_xmit_data": "transmit_bytes"}
@@ -19,6 +20,15 @@ _FIELDS = {
     },
 }
 """Folder -> kernel's file -> our field. Of two sources the later is kept: `counters`."""
+
+TRAFFIC = frozenset(
+    {
+        *("receive_bytes", "transmit_bytes", "receive_packets_total", "transmit_packets_total"),
+        *("transmit_wait_total", "np_cnp_sent_total", "np_ecn_marked_total"),
+        *("rp_cnp_handled_total", "rp_cnp_ignored_total"),
+    }
+)
+"""What moves and what holds it up: read at every sample; all else, mostly errors, is `Seldom`."""
 
 ACTIVE = b"4: ACTIVE"
 PORT_STATES = (b"0: NOP", b"1: DOWN", b"2: INIT", b"3: ARMED", ACTIVE, b"5: ACTIVE_DEFER")
@@ -45,34 +55,42 @@ def parse_state(text: bytes) -> float | None:
 class _Port:
     """One port: its files, kept open, because a node has some hundred of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, monotonic: Callable[[], float]) -> None:
         self._tags = tags(device=folder.parent.parent.name, port=folder.name)
         self._link_layer = (read_text(folder / "link_layer") or "").strip()
-        self._state = KeptFile(folder / "state")
-        self._rate = KeptFile(folder / "rate")
-        self._counters = _counter_files(folder)
+        self._state = KeptFile(folder / "state", ONE_RECORD)
+        self._rate = KeptFile(folder / "rate", ONE_RECORD)
+        files = _counter_files(folder)
+        self._traffic = {field: file for field, file in files.items() if field in TRAFFIC}
+        self._others = {field: file for field, file in files.items() if field not in TRAFFIC}
+        self._rest = Seldom(lambda: dict(self._read_rest()), SELDOM_SECONDS, monotonic)
 
     def sample(self) -> Sample | None:
         """Return what the port says now; None if it says nothing, as a port that is gone."""
-        fields = dict(self._numbers())
+        traffic = dict(_counted(self._traffic))
+        if not traffic:
+            self.freshen()
+        fields = {**traffic, **self._rest.values()}
         if not fields:
             return None
         if self._link_layer:
             fields["link_layer"] = self._link_layer
         return Sample("infiniband", self._tags, fields)
 
-    def _numbers(self) -> Iterator[tuple[str, Value]]:
-        for field, file in self._counters.items():
-            value = number(_content(file))
-            if value is not None:
-                yield field, value * BYTES_PER_WORD if field in _IN_WORDS else value
+    def freshen(self) -> None:
+        """Have the next sample read everything anew."""
+        self._rest.forget()
+
+    def _read_rest(self) -> Iterator[tuple[str, Value]]:
+        yield from _counted(self._others)
         if (state := parse_state(_content(self._state))) is not None:
             yield "link_up_state", state
         if (rate := parse_rate(_content(self._rate))) is not None:
             yield "rate_bits_per_second", rate
 
     def close(self) -> None:
-        for file in (self._state, self._rate, *self._counters.values()):
+        counters = (*self._traffic.values(), *self._others.values())
+        for file in (self._state, self._rate, *counters):
             file.close()
 
 
@@ -82,13 +100,20 @@ def _counter_files(port: Path) -> Mapping[str, KeptFile]:
         # a folder may be missing: Soft-RoCE has no `counters`, old drivers have no `hw_counters`
         for path in _entries(port / folder):
             if path.name in fields:
-                files[fields[path.name]] = KeptFile(path)
+                files[fields[path.name]] = KeptFile(path, ONE_RECORD)
     return files
+
+
+def _counted(files: Mapping[str, KeptFile]) -> Iterator[tuple[str, Value]]:
+    for field, file in files.items():
+        value = number(_content(file))
+        if value is not None:
+            yield field, value * BYTES_PER_WORD if field in _IN_WORDS else value
 
 
 def _content(file: KeptFile) -> bytes:
     try:
-        return file.read_page()
+        return file.read()
     except OSError:
         return b""
 
@@ -125,12 +150,19 @@ class InfinibandProbe(Probe):
             self._scan()
         return [sample for port in self._ports.values() if (sample := port.sample())]
 
+    def freshen(self) -> None:
+        """Have the next sample read the error counters, too."""
+        for port in self._ports.values():
+            port.freshen()
+
     def _scan(self) -> None:
         self._scanned = self._monotonic()
         found = [port for device in _entries(self._folder) for port in _entries(device / "ports")]
         for gone in self._ports.keys() - set(found):
             self._ports.pop(gone).close()
-        self._ports = {port: self._ports.get(port) or _Port(port) for port in found}
+        self._ports = {
+            port: self._ports.get(port) or _Port(port, self._monotonic) for port in found
+        }
 
     def close(self) -> None:
         """Close the counters' files."""

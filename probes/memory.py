@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from probes.parsing import KeptFile, number, whole_lines
+from probes.parsing import ONE_RECORD, KeptFile, lines_of, number, whole_lines
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample
 
@@ -32,6 +32,8 @@ VMSTAT = {
     b"pgmajfault": ("major_faults_total", 1),
     b"oom_kill": ("oom_kills_total", 1),
 }
+LONGEST_LINE = 80
+"""Of /proc/vmstat: the longest name has some 40 bytes, a number at most 20 digits."""
 
 
 class MemoryProbe(Probe):
@@ -44,8 +46,8 @@ class MemoryProbe(Probe):
     name = "memory"
 
     def __init__(self, context: Context) -> None:
-        self._meminfo = KeptFile(context.roots.proc / "meminfo")
-        self._vmstat = KeptFile(context.roots.proc / "vmstat")
+        self._meminfo = KeptFile(context.roots.proc / "meminfo", ONE_RECORD)
+        self._vmstat = KeptFile(context.roots.proc / "vmstat", lines_of(LONGEST_LINE))
         if not self._meminfo.path.exists():
             raise ProbeUnavailable(f"{self._meminfo.path} is absent")
 

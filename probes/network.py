@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from probes.parsing import KeptFile, counters, read_number, read_text, whole_lines
+from probes.parsing import KeptFile, counters, lines_of, read_number, read_text, whole_lines
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample, tags
 
@@ -20,6 +20,8 @@ FIELDS = (
     ("transmit_drops_total", 11),
 )
 COLUMNS = 16
+LONGEST_LINE = 400
+"""A name of at most 15 bytes, and 16 numbers of at most 20 digits."""
 
 HELPERS = (
     *("veth", "docker", "cali", "cni", "flannel", "vxlan", "cilium", "lxc", "kube", "nodelocaldns"),
@@ -46,7 +48,7 @@ class NetworkProbe(Probe):
     name = "network"
 
     def __init__(self, context: Context) -> None:
-        self._counters = KeptFile(context.roots.proc / "net/dev")
+        self._counters = KeptFile(context.roots.proc / "net/dev", lines_of(LONGEST_LINE))
         self._folder = context.roots.sys / "class/net"
         self._monotonic = context.monotonic
         self._names: frozenset[str] = frozenset()

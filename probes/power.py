@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from probes.parsing import KeptFile, number, read_number, read_text
+from probes.parsing import ONE_RECORD, KeptFile, number, read_number, read_text
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample, tags
 
@@ -63,7 +63,7 @@ class RaplZone:
     """One RAPL domain: the counter's file and the sum of what it counted."""
 
     def __init__(self, folder: Path, most: float) -> None:
-        self._file = KeptFile(folder / "energy_uj")
+        self._file = KeptFile(folder / "energy_uj", ONE_RECORD)
         self._meter = EnergyMeter(most)
 
     def read(self, seconds: float) -> dict[str, float]:
@@ -73,7 +73,7 @@ class RaplZone:
             OSError: the counter cannot be read, as by ordinary users since Linux 5.10.
 
         """
-        microjoules = number(self._file.read_page())
+        microjoules = number(self._file.read())
         return {} if microjoules is None else self._meter.update(microjoules, seconds)
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class PowerSensor:
     """One hwmon sensor that tells power itself."""
 
     def __init__(self, path: Path) -> None:
-        self._file = KeptFile(path)
+        self._file = KeptFile(path, ONE_RECORD)
 
     def read(self, _seconds: float) -> dict[str, float]:
         """Return the power.
@@ -94,7 +94,7 @@ class PowerSensor:
             OSError: the sensor does not answer.
 
         """
-        microwatts = number(self._file.read_page())
+        microwatts = number(self._file.read())
         return {} if microwatts is None else {"power_watts": microwatts / 1e6}
 
     def close(self) -> None:

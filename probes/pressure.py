@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from probes.parsing import KeptFile, number, whole_lines
+from probes.parsing import ONE_RECORD, KeptFile, number, whole_lines
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample
 
@@ -25,7 +25,7 @@ class PressureProbe(Probe):
     def __init__(self, context: Context) -> None:
         folder = context.roots.proc / "pressure"
         # some kernels have the files and answer EOPNOTSUPP when read: absent as well
-        self._files = {name: KeptFile(folder / name) for name in _readable(folder)}
+        self._files = {name: KeptFile(folder / name, ONE_RECORD) for name in _readable(folder)}
         if not self._files:
             raise ProbeUnavailable(
                 f"{folder} gives nothing: the kernel is older than 4.20, or pressure stall "
@@ -37,7 +37,7 @@ class PressureProbe(Probe):
         fields: dict[str, float] = {}
         for resource, file in self._files.items():
             with suppress(OSError):
-                for amount, (seconds, ratio) in parse_pressure(file.read_page()).items():
+                for amount, (seconds, ratio) in parse_pressure(file.read()).items():
                     if amount in RESOURCES[resource]:
                         fields[f"{resource}_{amount}_seconds"] = seconds
                         fields[f"{resource}_{amount}_ratio"] = ratio

@@ -76,6 +76,9 @@ class Probe(ABC):
     def glance(self) -> None:  # noqa: B027 - most probes lose nothing between two samples
         """Read what would be lost or blurred before the next sample, and keep it until then."""
 
+    def freshen(self) -> None:  # noqa: B027 - most probes read everything at every sample
+        """Have the next sample read everything anew: a job begins, or ended."""
+
     def limits(self) -> Sequence[str]:
         """Say what this probe cannot read here, each with what would add it; empty if nothing."""
         return ()

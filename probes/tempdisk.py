@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from probes.mounts import Mount, capacity, mount_of, parse_mountinfo
-from probes.parsing import number, read_text
+from probes.parsing import ONE_RECORD, number, read_text
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample, Value, tags
 
@@ -90,7 +90,9 @@ class TempdiskProbe(Probe):
 
     def _moved(self, device: int) -> dict[str, Value]:
         name = f"{os.major(device)}:{os.minor(device)}"
-        return parse_block_stat(read_text(self._roots.sys / "dev/block" / name / "stat") or "")
+        return parse_block_stat(
+            read_text(self._roots.sys / "dev/block" / name / "stat", ONE_RECORD) or ""
+        )
 
     def _type(self, path: Path, device: int) -> str:
         if (path, device) not in self._types:

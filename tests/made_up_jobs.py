@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from agent.encoder import Encoder
 from agent.footprint import Totals
-from agent.jobs import RunningJob, Saved, job_row
+from agent.jobs import RunningJob, Saved, Tick, job_row
 from agent.messages import JobStart
 from agent.stores.store import Store
 from probes.catalogue import Database
@@ -84,7 +84,7 @@ class SimulatedHost:
     def run(self, seconds: int) -> None:
         """Take the samples of so long a run."""
         for passed in range(0, seconds + 1, round(STEP_SECONDS)):
-            self.running.fold(self.samples(float(passed)), self.job.start_ms + passed * 1000)
+            self.running.fold(Tick(self.samples(float(passed))), self.job.start_ms + passed * 1000)
 
     def samples(self, passed: float) -> list[Sample]:
         found = host_samples(self.job.jobid, passed, self.cpus)

@@ -10,7 +10,7 @@ from agent.daemon import runners
 from agent.labels import gpuroofs
 from agent.labels.bounds import Labeller
 from agent.plausible import plausible
-from agent.runner import Runner
+from agent.runner import Runner, read_all
 from agent.top.history import History
 from agent.top.model import Frame
 from agent.top.notices import HANGS
@@ -70,11 +70,8 @@ class Here:
             runner.close()
 
     def _sample(self, deadline: float) -> list[Sample]:
-        for runner in self._runners:
-            runner.begin()
-        return [
-            plausible(sample)[0] for runner in self._runners for sample in runner.finish(deadline)
-        ]
+        found = read_all(self._runners, deadline)
+        return [plausible(sample)[0] for _, samples in found for sample in samples]
 
     def _remember(self, bounds: Sequence[Sample], time_ms: int) -> None:
         for sample in bounds:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from agent.config import Config, load
 from agent.inspect.ask import inspect
+from agent.jobs import Tick
 from agent.lineprotocol import Point, encode
 from agent.stores.influx import InfluxStore
 from agent.stores.settings import InfluxSettings
@@ -88,9 +89,9 @@ def heartbeats(host: str, nodes: str, size: Size) -> list[bytes]:
     for part in range(HEARTBEATS):
         # a footprint grows by the time between two samples, however long: some samples do
         for passed in (seconds * part // HEARTBEATS, seconds * (part + 1) // HEARTBEATS - step):
-            made.running.fold(made.samples(float(passed)), job.start_ms + passed * 1000)
+            made.running.fold(Tick(made.samples(float(passed))), job.start_ms + passed * 1000)
         written.append(made.lines("RUNNING", None))
-    made.running.fold(made.samples(float(seconds)), job.start_ms + seconds * 1000)
+    made.running.fold(Tick(made.samples(float(seconds))), job.start_ms + seconds * 1000)
     count_all(made, seconds // step + 1)
     return [*written, made.lines("COMPLETED", (job.start_ms + seconds * 1000, 0))]
 

@@ -12,6 +12,7 @@ from agent.inspect.model import JobReport, Node, Usage
 from agent.inspect.outliers import FEWEST, outliers
 from agent.inspect.rows import Run
 from agent.inspect.summary import summarize
+from agent.jobs import Tick
 from agent.stores.local import LocalStore
 from probes.catalogue import Database
 from probes.sample import Sample
@@ -72,7 +73,7 @@ def test_each_figure_says_whose_it_is_where_from_and_how_often_it_was_there(
     host.run(100)
     blind = [each for each in host.samples(110.0) if each.measurement not in ("power", "gpu")]
     blind += [_without_activity(each) for each in host.samples(110.0) if each.measurement == "gpu"]
-    host.running.fold(blind, START_MS + 110_000)
+    host.running.fold(Tick(blind), START_MS + 110_000)
     store.write(Database.JOBS, host.lines("RUNNING", None))
     node = report(store).nodes[0]
     told = {each.what: (each.scope, each.source, each.samples) for each in node.usage}

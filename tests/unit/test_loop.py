@@ -18,6 +18,7 @@ from agent.loop import Loop, Pace
 from agent.messages import JobEnd, JobStart, Ping
 from agent.runner import Runner, runner
 from probes.catalogue import Database
+from probes.infiniband import InfinibandProbe
 from probes.power import PowerProbe
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.roots import Roots
@@ -106,6 +107,23 @@ def test_energy_of_a_job_is_exact_over_a_wrap_of_the_counter(tmp_path: Path) -> 
         if point.measurement == "power" and "power_watts" in point.fields
     ]
     assert watts[-2] == pytest.approx(25.0)
+
+
+def test_a_job_is_charged_with_the_errors_of_its_last_second(tmp_path: Path) -> None:
+    counters = tmp_path / "sys/class/infiniband/mlx5_0/ports/1/counters"
+    counters.mkdir(parents=True)
+    (counters / "port_xmit_data").write_text("1\n")
+    (counters / "link_downed").write_text("2\n")
+    clock, sink = Clock(), Sink()
+    context = Context(Roots(sys=tmp_path / "sys"), monotonic=clock.monotonic)
+    loop = make_loop(tmp_path, [runner(InfinibandProbe, context)], clock, sink)
+    loop.start_job(JobStart("1", int(clock.now * 1000), cpus=2.0))
+    clock.now += 1
+    (counters / "link_downed").write_text("3\n")
+    loop.end_job("1", 0)
+    assert sink.last("infiniband").fields["link_downed_total"] == 3.0
+    assert sink.last("job_footprint").fields["node_infiniband_errors_total"] == 1.0
+    loop.close()
 
 
 class Steps(Probe):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from probes import cgroup
 from probes.catalogue import JOB_CGROUP
-from probes.cgroup import CgroupPaths, processes_of, read_cgroup
+from probes.cgroup import Cgroup, CgroupPaths, processes_of
 from probes.roots import Roots
+from probes.sample import Value
 
 JOB = "system.slice/slurmstepd.scope/job_7"
 V2 = {
@@ -55,6 +56,18 @@ def write_tree(top: Path, files: Mapping[str, str]) -> Path:
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(text)
     return top
+
+
+def read_cgroup(paths: CgroupPaths, roots: Roots | None = None) -> dict[str, Value]:
+    group = Cgroup(paths, roots or Roots())
+    try:
+        return group.read()
+    finally:
+        group.close()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def roots_of(tmp_path: Path) -> Roots:
@@ -156,6 +169,35 @@ def test_a_group_that_is_gone_gives_nothing(tmp_path: Path) -> None:
     assert read_cgroup(CgroupPaths(v2=tmp_path / "gone")) == {}
     assert read_cgroup(CgroupPaths(v1={"memory": tmp_path / "gone"})) == {}
     assert processes_of(CgroupPaths(v2=tmp_path / "gone")) == set()
+
+
+def test_files_stay_open_until_the_group_is_closed(v2: CgroupPaths) -> None:
+    assert v2.v2
+    before = open_files()
+    group = Cgroup(v2)
+    group.read()
+    kept = open_files()
+    (v2.v2 / "cpu.stat").write_text("usage_usec 13500000\n")
+    assert group.read()["cpu_seconds"] == 13.5
+    assert open_files() == kept > before
+    group.close()
+    assert open_files() == before
+
+
+def test_processes_below_are_counted_now_and_then_and_when_asked(v2: CgroupPaths) -> None:
+    assert v2.v2
+    now = 0.0
+    group = Cgroup(v2, Roots(), lambda: now)
+    assert group.read()["processes_total"] == 3.0
+    write_tree(v2.v2, {"step_1/cgroup.procs": "104\n"})
+    now = 1.0
+    assert group.read()["processes_total"] == 3.0
+    group.freshen()
+    assert group.read()["processes_total"] == 4.0
+    (v2.v2 / "step_1/cgroup.procs").write_text("")
+    now = 10.0
+    assert group.read()["processes_total"] == 3.0
+    group.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"usage_usec -5\n", b"oom_kill 1 2 3\n"])

@@ -147,6 +147,38 @@ def test_samples_do_not_leak_files(probe: InfinibandProbe) -> None:
     assert open_files() == before
 
 
+def test_traffic_is_read_at_every_sample_and_errors_now_and_then(
+    machine: Path, clock: Clock, probe: InfinibandProbe
+) -> None:
+    probe.sample()
+    counters = port_folder(machine, "mlx5_0") / "counters"
+    (counters / "port_xmit_data").write_text("250\n")
+    (counters / "symbol_error").write_text("77\n")
+    clock.now = 1.0
+    soon = ports(probe)["mlx5_0"]
+    assert soon["transmit_bytes"] == 1000.0
+    assert soon["symbol_errors_total"] != 77.0
+    clock.now = 10.0
+    assert ports(probe)["mlx5_0"]["symbol_errors_total"] == 77.0
+
+
+def test_errors_are_fresh_when_a_job_begins_or_ends(machine: Path, probe: InfinibandProbe) -> None:
+    probe.sample()
+    (port_folder(machine, "mlx5_0") / "counters/link_downed").write_text("3\n")
+    probe.freshen()
+    assert ports(probe)["mlx5_0"]["link_downed_total"] == 3.0
+
+
+def test_a_port_that_is_gone_tells_nothing_from_memory(
+    machine: Path, clock: Clock, probe: InfinibandProbe
+) -> None:
+    probe.sample()
+    probe.close()  # as the kernel does with the open files of a device that went away
+    shutil.rmtree(machine / "sys/class/infiniband/mlx5_0")
+    clock.now = 1.0
+    assert "mlx5_0" not in ports(probe)
+
+
 def test_no_device_is_unavailable(tmp_path: Path, clock: Clock) -> None:
     with pytest.raises(ProbeUnavailable, match="InfiniBand"):
         InfinibandProbe(context(tmp_path, clock))

@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 from probes.parsing import (
+    ONE_RECORD,
     KeptFile,
     counters,
+    lines_of,
     number,
     read_number,
     read_text,
@@ -85,3 +87,20 @@ def test_kept_file_of_the_kernel_is_read_whole() -> None:
     smaps.close()
     assert len(content) > 4096
     assert content.endswith(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "whole_below"),
+    [
+        ("/proc/kallsyms", lines_of(512)),  # megabytes of short lines
+        ("/proc/vmstat", lines_of(80)),
+        ("/proc/filesystems", lines_of(256)),
+        ("/proc/self/limits", ONE_RECORD),
+        ("/proc/cpuinfo", 1),
+    ],
+)
+def test_kept_file_knows_when_a_file_of_the_kernel_is_whole(file: str, whole_below: int) -> None:
+    kept = KeptFile(Path(file), whole_below)
+    names = [line.split()[:1] for line in kept.read().splitlines()]
+    kept.close()
+    assert names == [line.split()[:1] for line in Path(file).read_bytes().splitlines()]
