@@ -198,7 +198,8 @@ GPM_RATIOS = {
 GPU = _measurement(
     "gpu",
     ("gpu", "uuid", "model"),
-    "One GPU, or one MIG instance (NVML; with GPM on Hopper and later). Memory errors may be 9 s old.",
+    "One GPU, or one MIG instance (NVML; with GPM on Hopper and later). Memory errors may be 9 s "
+    "old.",
     gauge("utilization_ratio", "time in which any kernel ran; says nothing of how much of the GPU"),
     gauge("memory_utilization_ratio", "time in which memory was read or written; not bandwidth"),
     gauge("memory_used_bytes", "device memory in use", PEBI),
