@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import time
@@ -41,6 +42,9 @@ log = logging.getLogger("rooflight")
 ONCE_SECONDS = 0.5
 LAST_CALL_SECONDS = 5.0
 """How long a stopping agent tries to ship what it has; the rest stays in the spool."""
+
+MOST_FILES = 65_536
+"""Open at once: each job's control group takes a dozen, and 1,024 is what services may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ def run_agent(
 ) -> None:
     """Run the agent until SIGTERM or SIGINT, for so long, or until so long without any job."""
     state = config.state_directory()
+    allow_many_files()
     adopt_leftovers(state / "runs", state / "spool")
     with daemon(
         config, spool_directory=state / "spool", socket=config.socket_path(), interval=interval
@@ -157,6 +162,14 @@ def run_agent(
             signal.signal(number, lambda *_: running.loop.stop())
         SlurmNode(running.loop, Roots(), node=config.slurm.node, until_idle=until_idle).follow()
         running.loop.run(seconds)
+
+
+def allow_many_files() -> None:
+    """Raise this process's own limit of open files, as far as it may without privileges."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def run_once(config: Config) -> None:
