@@ -74,7 +74,12 @@ def agent(
 @with_config
 def run(config: Config, interval: float, name: str, quiet: bool, command: tuple[str, ...]) -> None:
     """Run COMMAND as a job on this machine, then inspect it. No Slurm needed."""
+    import logging
+
     from agent.run import run_command
+
+    # which probes are off is a matter of the machine: `rooflight check` tells
+    logging.getLogger("rooflight.loop").setLevel(logging.WARNING)
 
     result = run_command(config, command, interval=interval, name=name)
     if result.left_in_spool:

@@ -17,8 +17,9 @@ STATE, SOCKET = "/var/lib/rooflight", "/run/rooflight/agent.sock"
 NEXT = {
     "systemd": "on each node: systemd-sysusers && systemctl daemon-reload"
     " && systemctl enable --now rooflight-agent",
-    "slurm": "add the lines of etc/slurm/rooflight.slurm.conf to slurm.conf,"
-    " and: scontrol reconfigure",
+    "slurm": "once every node has these files (Slurm drains one where it finds no prolog), add the"
+    " lines of etc/slurm/rooflight.slurm.conf to slurm.conf, and: scontrol reconfigure; where"
+    " ProctrackType or JobAcctGatherType change, restart slurmctld and slurmd while no job runs",
     "grafana": "give grafana-server INFLUX_USER and INFLUX_PASSWORD (1.x) or INFLUX_TOKEN of a"
     " user who may only read, and: systemctl restart grafana-server",
     "reader": "on each login node: systemctl daemon-reload"

@@ -85,8 +85,10 @@ class SlurmNode:
         self._refreshed = self._loop.clock.monotonic()
 
     def _locate(self, running: RunningJob) -> None:
-        """Give a job its group, if Slurm made it before we were told of the job."""
-        if paths := find_job_cgroups(self._roots, self._node).get(running.job.jobid):
+        """Give a job its group, if Slurm made it before we were told of the job, or hear of it."""
+        found = find_job_cgroups(self._roots, self._node)
+        self._watch(found)  # with its first job, slurmd makes folders that were not there before
+        if paths := found.get(running.job.jobid):
             running.locate(paths)
 
     def _before_tick(self) -> None:

@@ -66,7 +66,18 @@ install() {
       --no-index --find-links "$here/wheels" rooflight
     touch "$release/complete"
   fi
+  tell_of_torch "$release"
   switch_to "$release"
+}
+
+has_torch() { compgen -G "$1/lib/python*/site-packages/torch" >/dev/null; }
+
+tell_of_torch() {  # RELEASE_FOLDER : bundles have none, and a health check without it measures nothing
+  local before
+  before=$(in_use)
+  if [ -n "$before" ] && has_torch "$before" && ! has_torch "$1"; then
+    say "the release before had torch, this one does not yet: $home/bin/pip install 'rooflight[workloads]'"
+  fi
 }
 
 rollback() {

@@ -21,9 +21,11 @@ touch "$stamp" || exit 0
 said=$(timeout --kill-after=2 50 "$home/bin/rooflight" workload ceilings --check --no-plot \
   --tolerance "${ROOFLIGHT_TOLERANCE:-0.1}" 2>&1 >/dev/null)
 code=$?
-[ "$code" = 1 ] || exit 0 # not measured (no torch, too slow, a mistake in the settings) is no verdict
+# not measured (no torch, too slow, a mistake in the settings) is no verdict, but must not go unnoticed
+[ "$code" -le 1 ] || said="health check could not measure (exit code $code): $said"
+[ "$code" = 0 ] || logger -t rooflight "$said" 2>/dev/null
+[ "$code" = 1 ] || exit 0
 
-logger -t rooflight "$said" 2>/dev/null
 [ "${ROOFLIGHT_DRAIN:-1}" = 0 ] ||
   scontrol update "nodename=$node" state=drain "reason=$(head -n 1 <<<"$said")"
 exit 0

@@ -135,7 +135,7 @@ def test_a_command_that_is_not_there_is_one_line(site: Site) -> None:
 def test_the_command_s_output_and_input_are_its_own(site: Site) -> None:
     done = site.complete("rooflight", "run", "--quiet", "--", "echo", "hello")
     assert done.stdout == "hello\n"
-    assert re.search(r"rooflight: job run-\d{8}-\d{6}-\d+", done.stderr)
+    assert re.fullmatch(r"rooflight: job run-\d{8}-\d{6}-\d+\n", done.stderr)
 
 
 def test_names_and_times_stand_in_the_report(site: Site) -> None:

@@ -1,5 +1,6 @@
 """Jobs that come and go untold, with a clock of our own and a fixture's control groups."""
 
+import select
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,13 +25,15 @@ STAT = "41 (python3) S 1 41 41 0 -1 4194304 0 0 0 0 1 2 0 0 20 0 1 0 {started} 1
 class Node:
     folder: Path
     until_idle: float | None = None
+    folders: bool = True
     clock: Clock = field(default_factory=Clock)
     sink: Sink = field(default_factory=Sink)
 
     def __post_init__(self) -> None:
         self.loop = make_loop(self.folder, [], self.clock, self.sink)
         self.roots = Roots(proc=self.folder / "proc", cgroup=self.folder / "cgroup")
-        (self.cgroup / "slurm" / "uid_65534").mkdir(parents=True)
+        if self.folders:
+            (self.cgroup / "slurm" / "uid_65534").mkdir(parents=True)
         self.slurm = SlurmNode(self.loop, self.roots, until_idle=self.until_idle)
         self.slurm.follow()
 
@@ -64,6 +67,10 @@ class Node:
         self.clock.now += seconds
         self.slurm.refresh()
 
+    def is_heard(self) -> bool:
+        """Tell whether the kernel has said that a folder has changed."""
+        return bool(select.select([self.slurm.folders.fileno()], [], [], 0)[0])
+
     def jobs(self) -> list[str]:
         return [running.job.jobid for running in self.loop.jobs]
 
@@ -85,6 +92,15 @@ def test_a_job_that_is_told_of_late_is_read_at_once(node: Node) -> None:
     node.make_job("7", 2_000_000_000, 41)
     node.start_job("7")
     assert node.sink.last("job_cgroup").fields["cpu_seconds"] == 2.0
+
+
+def test_the_first_job_of_a_slurmd_that_came_after_the_agent_is_heard(tmp_path: Path) -> None:
+    node = Node(tmp_path, folders=False)
+    (node.cgroup / "slurm").mkdir(parents=True)
+    node.start_job("7")
+    assert not node.is_heard()
+    (node.cgroup / "slurm" / "uid_65534").mkdir()
+    assert node.is_heard()
 
 
 def test_the_end_of_a_task_is_heard_and_the_job_read_at_once(node: Node) -> None:

@@ -18,7 +18,9 @@ def too_short(report: JobReport) -> Iterator[Case]:
     """Tell of the host with the fewest samples."""
     few = min((node.samples for node in report.nodes), default=FEW_SAMPLES)
     if few < FEW_SAMPLES:
-        yield Case(f"only {few} samples were taken: totals are exact, means and peaks are rough")
+        exact = all(node.source for node in report.nodes)
+        totals = "totals are exact" if exact else "nothing is known of the job itself"
+        yield Case(f"only {few} samples were taken: {totals}, means and peaks are rough")
 
 
 def samples_missing(report: JobReport) -> Iterator[Case]:
