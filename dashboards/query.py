@@ -6,7 +6,7 @@ InfluxDB 1.x, 2.x and 3.x all serve is used (see `lint`).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dashboards.units import unit_of
@@ -142,12 +142,26 @@ def points(
 
 
 def union(
-    measurement: str, variants: Sequence[Mapping[str, str]], *, where: str, time: str = IN_RANGE
+    measurement: str,
+    variants: Sequence[Mapping[str, str]],
+    *,
+    of: Mapping[str, str] | None = None,
+    where: str,
+    time: str = IN_RANGE,
 ) -> Query:
-    """Return the rows of several selections with the same columns, one after the other."""
-    inner = [f"({_columns(measurement, each, f'{where} AND {time}', [])})" for each in variants]
+    """Return the rows of several selections with the same columns, one after the other.
+
+    With `of` (name -> expression) the selections are made of rows with these names, and not of the
+    measurement's: `max(speed) * 2` of a quotient called speed.
+    """
+    conditions = f"{where} AND {time}"
+    if of:
+        source = f"({_columns(measurement, of, conditions, [])})"
+        inner = [_from(source, _titled(measurement, of, each), time, []) for each in variants]
+    else:
+        inner = [_columns(measurement, each, conditions, []) for each in variants]
     titles = ", ".join(f'"{title}"' for title in variants[0])
-    text = _from(", ".join(inner), titles, time, [])
+    text = _from(", ".join(f"({each})" for each in inner), titles, time, [])
     return _query(measurement, text, variants[0], "", table=True)
 
 
@@ -176,14 +190,22 @@ def _select(
     *,
     named: bool = True,
 ) -> str:
-    wanted = _quoted(measurement, expression) + (' AS "value"' if named else "")
+    wanted = _quoted(measurement, _names(measurement), expression) + (
+        ' AS "value"' if named else ""
+    )
     text = _from(f'"{measurement}"', wanted, where, group)
     return f"{text} {fill}".rstrip()
 
 
 def _columns(measurement: str, columns: Mapping[str, str], where: str, group: list[str]) -> str:
-    wanted = [f'{_quoted(measurement, each)} AS "{title}"' for title, each in columns.items()]
-    return _from(f'"{measurement}"', ", ".join(wanted), where, group)
+    return _from(
+        f'"{measurement}"', _titled(measurement, _names(measurement), columns), where, group
+    )
+
+
+def _titled(source: str, known: Collection[str], columns: Mapping[str, str]) -> str:
+    wanted = ((title, _quoted(source, known, each)) for title, each in columns.items())
+    return ", ".join(f'{each} AS "{title}"' for title, each in wanted)
 
 
 def _from(source: str, wanted: str, where: str, group: list[str]) -> str:
@@ -203,17 +225,20 @@ def _of_value(expression: str) -> str:
     return expression.replace("value", '"value"')
 
 
-def _quoted(measurement: str, expression: str) -> str:
-    """Return the expression with its fields and tags in double quotes.
+def _names(measurement: str) -> set[str]:
+    return {*CATALOGUE[measurement].fields, *_all_tags(measurement)}
+
+
+def _quoted(source: str, known: Collection[str], expression: str) -> str:
+    """Return the expression with the names that its source has in double quotes.
 
     Raises:
-        ValueError: the measurement has no such field or tag.
+        ValueError: it has a name that is not known.
 
     """
-    known = {*CATALOGUE[measurement].fields, *_all_tags(measurement)}
-    unknown = set(_WORD.findall(expression)) - known
+    unknown = set(_WORD.findall(expression)) - set(known)
     if unknown:
-        raise ValueError(f"{measurement} has no {', '.join(sorted(unknown))}: {expression}")
+        raise ValueError(f"{source} has no {', '.join(sorted(unknown))}: {expression}")
     return _WORD.sub(r'"\g<0>"', expression)
 
 

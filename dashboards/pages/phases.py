@@ -24,8 +24,12 @@ from dashboards.units import FLOPS, INTENSITY, SHARE, TOKENS_PER_SECOND
 REFERENCE = f'{HOSTS} AND "phase" =~ /^$phase$/ AND "workload" <> \'user\''
 COUNTED = '"compute_ratio" > 0 AND "memory_ratio" > 0'
 
-ROOF = "flops_per_second / compute_ratio"
-"""A phase's fraction of the compute roof tells how high the roof is."""
+ROOFS = {
+    "roof": "flops_per_second / compute_ratio",
+    "slope": "moved_bytes_per_second / memory_ratio",
+}
+"""A phase's fraction of a roof tells how high the roof is: of compute, and of memory."""
+RIDGE = "max(roof) / max(slope)"
 
 ACROSS, RELATIVE = "intensity", "intensity over ridge"
 MEMORY_ROOF, COMPUTE_ROOF = "memory roof", "compute roof"
@@ -104,12 +108,11 @@ def phase_table(where: str) -> Panel:
 def phase_roofline(where: str) -> Panel:
     """Return the roofline of phases: intensity against speed, under the roofs of their devices."""
     roofed = f'{where} AND {COUNTED} AND "ridge_flops_per_byte" > 0'
-    ridge = "ridge_flops_per_byte"
     return roofline(
         "Roofline of the phases",
-        "Speed of each phase over its arithmetic intensity, under the roofs measured on its own "
-        "device. Left of the bend memory bandwidth is the limit, right of it arithmetic; the "
-        "distance to the roof above is what can still be won.",
+        "Speed of each phase over its arithmetic intensity, under the highest roofs that were "
+        "measured on the devices shown. Left of the bend memory bandwidth is the limit, right of "
+        "it arithmetic; the distance to the roof above is what can still be won.",
         rows(
             "phase",
             {
@@ -123,17 +126,19 @@ def phase_roofline(where: str) -> Panel:
         union(
             "phase",
             [
-                {ACROSS: f"{ridge} * 0.01", MEMORY_ROOF: f"{ROOF} * 0.01"},
-                {ACROSS: f"{ridge} * 1", MEMORY_ROOF: ROOF},
+                {ACROSS: f"{RIDGE} * 0.01", MEMORY_ROOF: "max(roof) * 0.01"},
+                {ACROSS: RIDGE, MEMORY_ROOF: "max(roof)"},
             ],
+            of=ROOFS,
             where=roofed,
         ),
         union(
             "phase",
             [
-                {ACROSS: f"{ridge} * 1", COMPUTE_ROOF: ROOF},
-                {ACROSS: f"{ridge} * 100", COMPUTE_ROOF: ROOF},
+                {ACROSS: RIDGE, COMPUTE_ROOF: "max(roof)"},
+                {ACROSS: f"{RIDGE} * 100", COMPUTE_ROOF: "max(roof)"},
             ],
+            of=ROOFS,
             where=roofed,
         ),
         empty=NO_PHASE,

@@ -76,6 +76,23 @@ def test_a_union_has_the_same_columns_in_all_parts() -> None:
     )
 
 
+def test_a_union_may_be_of_what_is_computed_first() -> None:
+    query = union(
+        "phase",
+        [{"x": "max(roof) * 2"}],
+        of={"roof": "flops_per_second / compute_ratio"},
+        where="TRUE",
+        time="TRUE",
+    )
+    assert query.text == (
+        'SELECT "x" FROM (SELECT max("roof") * 2 AS "x" FROM '
+        '(SELECT "flops_per_second" / "compute_ratio" AS "roof" FROM "phase" '
+        "WHERE TRUE AND TRUE) WHERE TRUE) WHERE TRUE"
+    )
+    with pytest.raises(ValueError, match="phase has no flops_per_second"):
+        union("phase", [{"x": "max(flops_per_second)"}], of={"roof": "flops_per_second"}, where="")
+
+
 def test_the_values_of_a_tag() -> None:
     assert tag_values("agent", "host").text == 'SHOW TAG VALUES FROM "agent" WITH KEY = "host"'
 
