@@ -14,7 +14,7 @@ from agent.encoder import Encoder
 from agent.jobs import JobTable
 from agent.lineprotocol import Point, parse
 from agent.listener import AgentSocket
-from agent.loop import Loop, Pace
+from agent.loop import Loop, Pace, without_slack
 from agent.messages import JobEnd, JobStart, Ping
 from agent.runner import Runner, runner
 from probes.catalogue import Database
@@ -124,6 +124,15 @@ def test_a_job_is_charged_with_the_errors_of_its_last_second(tmp_path: Path) -> 
     assert sink.last("infiniband").fields["link_downed_total"] == 3.0
     assert sink.last("job_footprint").fields["node_infiniband_errors_total"] == 1.0
     loop.close()
+
+
+def test_a_long_wait_ends_with_a_short_one_that_the_kernel_keeps() -> None:
+    waits, left = [], 10.0
+    while left > 0:
+        waits.append(without_slack(left))
+        left -= waits[-1]
+    assert waits == [9.0, 1.0]
+    assert without_slack(0.05) == 0.05
 
 
 class Steps(Probe):
