@@ -37,7 +37,7 @@ BOUND_COLORS = {
     "latency": "red",
     "balanced": "green",
     "idle": "#8e8e8e",
-    "unknown": "#c7c7c7",
+    "unknown": "#5a5a5a",
 }
 """One colour for each bound, on every panel."""
 
@@ -229,19 +229,26 @@ def heatmap(
     query: Query,
     *,
     empty: str,
-    scheme: str,
+    fill: str = "",
+    scheme: str = "",
+    unit: str = "",
     least: float = 0.0,
     most: float = 1.0,
 ) -> Panel:
-    """Return a row for each series, coloured by its value: where in a cluster, and when."""
-    color = {"mode": "scheme", "scheme": scheme, "steps": 64, "min": least, "max": most}
+    """Return a row for each series, coloured by its value: where in a cluster, and when.
+
+    `fill` is a colour that is the fainter the lower a value; `scheme` has a colour for each. Those
+    of one hue are no good for "none": on a dark page Grafana turns them round, and 0 is darkest.
+    """
+    mode = {"mode": "opacity"} if fill else {"mode": "scheme", "scheme": scheme}
+    color = {**mode, "scale": "linear", "steps": 64, "min": least, "max": most}
     options = {
         "calculate": False,
         "cellGap": 0,
-        "color": {**color, "reverse": False, "fill": "dark-orange", "exponent": 0.5},
+        "color": {**color, "reverse": False, "fill": fill or "green", "exponent": 0.5},
         "rowsFrame": {"layout": "auto"},
         "yAxis": {"axisPlacement": "left", "reverse": True},
-        "cellValues": {"unit": query.units["value"]},
+        "cellValues": {"unit": unit or query.units["value"]},
         "tooltip": {"mode": "single", "yHistogram": False, "showColorScale": True},
         "legend": {"show": True},
         "showValue": "never",
@@ -299,6 +306,8 @@ def bars(
     }
     asked = [query for query in queries if isinstance(query, Query)]
     defaults = {**_values(asked, unit, steps, most), "min": 0}
+    if not steps:  # else Grafana's own: red from 80 on, whatever that is
+        defaults["color"] = {"mode": "fixed", "fixedColor": "blue"}
     if name:
         defaults["displayName"] = name
     overrides = _colored(colors or {})

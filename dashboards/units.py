@@ -17,9 +17,9 @@ SECONDS = "s"
 ELAPSED = "dtdhms"
 KWH = "kwatth"
 FLOPS = "flops"
-TOKENS_PER_SECOND = "suffix: tokens/s"
-CORES = "suffix: cores"
-INTENSITY = "suffix: FLOP/B"
+TOKENS_PER_SECOND = "suffix:tokens/s"
+CORES = "suffix:cores"
+INTENSITY = "suffix:FLOP/B"
 
 UNITS = {
     "ratio": SHARE,

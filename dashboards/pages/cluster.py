@@ -249,7 +249,7 @@ def _maps() -> list[Panel]:
             "stays without colour is a node whose GPUs nobody uses, or whose job hangs.",
             over_time("gpu", "mean(utilization_ratio)", "host"),
             empty=NO_GPU,
-            scheme="Greens",
+            fill="green",
         ),
         heatmap(
             "Compute bound by node",
@@ -257,7 +257,7 @@ def _maps() -> list[Panel]:
             "faster chips or lower precision would help, more memory bandwidth would not.",
             over_time("bound", "mean(compute_ratio)", "host"),
             empty=NO_COUNTERS,
-            scheme="Blues",
+            fill="blue",
         ),
         heatmap(
             "Memory bound by node",
@@ -266,7 +266,7 @@ def _maps() -> list[Panel]:
             "back by something else.",
             over_time("bound", "mean(memory_ratio)", "host"),
             empty=NO_COUNTERS,
-            scheme="Oranges",
+            fill="orange",
         ),
     ]
 

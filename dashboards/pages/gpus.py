@@ -2,7 +2,7 @@
 
 from dashboards.dashboard import Dashboard, Row, Variable
 from dashboards.expression import quotient, reduced
-from dashboards.pages.scope import CLUSTERS, NO_CEILING, NO_GPU, NODE_LINK
+from dashboards.pages.scope import CLUSTERS, NO_CEILING, NO_GPU, NO_MEMORY_ERRORS, NODE_LINK
 from dashboards.panel import (
     FULL,
     THIRD,
@@ -166,7 +166,7 @@ def _errors() -> list[Panel]:
                 "host gpu model",
                 where=MODEL,
             ),
-            empty=NO_GPU,
+            empty=NO_MEMORY_ERRORS,
             columns={
                 "host": Column(link=NODE_LINK),
                 **dict.fromkeys(("uncorrected", "Xid", "remap waits"), red),
@@ -195,6 +195,7 @@ def _heat() -> list[Panel]:
             "a look.",
             over_time("gpu", "mean(throttled_state)", "host", where=MODEL),
             empty=NO_GPU,
-            scheme="Reds",
+            fill="red",
+            unit=SHARE,
         ),
     ]

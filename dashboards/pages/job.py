@@ -22,7 +22,6 @@ from dashboards.pages.scope import (
 from dashboards.panel import (
     BOUND_COLORS,
     FULL,
-    HALF,
     THIRD,
     Column,
     Panel,
@@ -216,10 +215,10 @@ def _bounds() -> list[Panel]:
             *(_of_gpus(f"last({bound}_bound_seconds)", "sum(value)", bound) for bound in BOUNDS),
             empty=NO_GPU,
             colors=BOUND_COLORS,
-        ).sized(HALF, 12),
-        counted_roofline(DEVICES.gpus),
-        phase_roofline(JOB).sized(HALF, 12),
-        phase_table(JOB).sized(HALF, 12),
+        ).sized(THIRD, 12),
+        counted_roofline(DEVICES.gpus).sized(THIRD, 12),
+        phase_roofline(JOB).sized(THIRD, 12),
+        phase_table(JOB).sized(FULL, 8),
     ]
 
 

@@ -11,6 +11,7 @@ HOST = f"{CLUSTER} AND \"host\" = '$host'"
 
 NO_AGENT = "No agent of this cluster was heard of in this time."
 NO_GPU = "No NVIDIA GPU was seen in this time."
+NO_MEMORY_ERRORS = "No GPU was seen that counts memory errors: those of data centers do."
 NO_COUNTERS = (
     "These GPUs tell nothing of their pipes and memory: that takes GPM (Hopper and later) or a "
     "DCGM exporter (probes.dcgm_url)."

@@ -224,7 +224,7 @@ def test_bars_are_as_long_as_their_values() -> None:
     answer = [series(40.0, host="a", gpu="0"), series(20.0, host="b", gpu="1")]
     picture = drawn(panel, answer=answer)
     assert texts(picture, "Each") == ["Each", "a GPU 0", "40 W", "b GPU 1", "20 W"]
-    color = faded(DARK.color("green"), 0.35, DARK.panel)
+    color = faded(DARK.color("blue"), 0.35, DARK.panel)
     patches = cast(list[FancyBboxPatch], picture.figure.findobj(FancyBboxPatch))
     wide = [each.get_width() for each in patches if to_hex(each.get_facecolor()) == color]
     assert wide == pytest.approx([wide[0], wide[0] / 2])
