@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both set up what they need; `make help` lists more.
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit machine bench faults bundle audit lint format clean
+.PHONY: help demo test unit machine bench faults pictures bundle audit lint format clean
 .DELETE_ON_ERROR:
 
 bin := .venv/bin
@@ -26,11 +26,16 @@ machine: .venv/.developer
 
 bench: .venv/.developer ## measure the budgets of the agent, beside what else is installed
 	@deploy/bootstrap.sh services
+	@$(bin)/python -m tests.benchmarks.pcp || true
 	$(bin)/python -m tests.benchmarks.overhead
 
 faults: .venv/.developer ## an hour of ticks while everything goes wrong: all stored or counted (SEED= TICKS=)
 	@deploy/bootstrap.sh services
 	$(bin)/python -m tests.faults $(SEED:%=--seed %) $(TICKS:%=--ticks %)
+
+pictures: .venv/.developer ## draw the dashboards anew, from a real run and a replayed cluster
+	@deploy/bootstrap.sh services
+	$(bin)/python -m tests.pictures
 
 bundle: .venv/.installed ## one file in dist/ that installs the agent on nodes without internet
 	@deploy/bundle/make.sh dist

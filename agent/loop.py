@@ -34,7 +34,7 @@ MOST_MESSAGES = 1000
 """Heard between two ticks; a flood of more waits for the next one."""
 
 SHORT_WAIT = 1.0
-"""Seconds; a wait of this length ends about 1 ms late, and one more wakeup in 10 s costs nothing."""
+"""Seconds; a wait of this length ends about 1 ms late, and one more wakeup costs nothing."""
 
 LATEST_SECONDS = 60.0
 """How far from a job's time a point of it may lie: clocks differ."""

@@ -28,6 +28,7 @@ services=(
   "collectd-core:collectd:the benchmark beside collectd"
   "prometheus-node-exporter:prometheus-node-exporter:the benchmark beside node_exporter"
   "stress-ng:stress-ng:the benchmark on a loaded machine"
+  "valgrind:valgrind:the benchmark's count of instructions"
 )
 
 say() { echo "rooflight: $*"; }

@@ -1,4 +1,4 @@
-"""The programs that are measured: each samples this machine once a second, in its usual way."""
+"""The programs that are measured: each samples this machine again and again, in its usual way."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,25 +33,34 @@ class Output:
         lines: per sample; of line protocol, of CSV, or of the exposition format.
         size: bytes per sample.
         lateness: seconds that each sample was late, where the program says so.
+        skipped: samples that were left out, where it says so.
 
     """
 
     lines: float
     size: float
     lateness: Sequence[float] = ()
+    skipped: int | None = None
 
 
 @dataclass
 class Contender(ABC):
-    """One program: how it is started, watched and stopped. Used once.
+    """One program, of one or several processes: how it is started, watched, stopped. Used once.
 
     Attributes:
         folder: a new folder of its own.
+        interval: seconds between two samples.
+        niceness: by how much it gives way to others; below 0, others give way.
+        processes: those that were started, in order; what they start themselves is theirs.
+        beside: what it needs and what is not measured, given back when it is killed.
 
     """
 
     folder: Path
-    process: subprocess.Popen[str] = field(init=False)
+    interval: float = field(default=1.0, kw_only=True)
+    niceness: int = field(default=0, kw_only=True)
+    processes: list[subprocess.Popen[str]] = field(init=False, default_factory=list)
+    beside: ExitStack = field(init=False, default_factory=ExitStack)
 
     @property
     @abstractmethod
@@ -66,39 +76,65 @@ class Contender(ABC):
     def output(self) -> Output:
         """Return what came out; asked once, at the end of the measured time."""
 
-    def each_second(self) -> None:  # noqa: B027 - most need nothing
-        """Called once a second while the program is measured."""
+    def each_sample(self) -> None:  # noqa: B027 - most need nothing
+        """Called at each moment of a sample while the program is measured."""
 
     def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Write what the program needs into its folder."""
 
+    def launch(self) -> None:
+        """Start its processes."""
+        self.spawn(self.command)
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """The first of its processes, or the only one."""
+        return self.processes[0]
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self.processes]
+
     def start(self) -> None:
         self.folder.mkdir(parents=True)
         self.prepare()
-        with (self.folder / "log").open("w") as log:
-            self.process = subprocess.Popen(
-                self.command,
+        self.launch()
+
+    def spawn(self, command: Sequence[str], directory: Path = REPOSITORY) -> None:
+        polite = ["nice", "-n", f"{self.niceness}"] if self.niceness else []
+        with (self.folder / "log").open("a") as log:
+            process = subprocess.Popen(
+                [*polite, *command],
                 env={**os.environ, **self.variables},
-                cwd=REPOSITORY,
+                cwd=directory,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
             )
+        self.processes.append(process)
 
     def check(self) -> None:
-        """Raise if the program has ended by itself; its log tells why."""
-        if self.process.poll() is not None:
-            raise RuntimeError(f"{self.command} ended: {(self.folder / 'log').read_text()}")
+        """Raise if a process has ended by itself; the log tells why."""
+        for process in self.processes:
+            if process.poll() is not None:
+                log = (self.folder / "log").read_text()
+                raise RuntimeError(f"{process.args!r} ended: {log}")
 
     def kill(self) -> None:
         """Make sure that nothing is left of it."""
-        self.process.kill()
-        self.process.communicate()
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+        self.beside.close()
 
     def stop(self) -> str:
-        """End the program and return what it printed."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.communicate(timeout=30)[0]
+        """End the program, what was started last first; return what its first process printed."""
+        said = [self._end(process) for process in reversed(self.processes)]
+        return said[-1]
+
+    def _end(self, process: subprocess.Popen[str]) -> str:
+        process.send_signal(signal.SIGTERM)
+        return process.communicate(timeout=30)[0]
 
 
 class Agent(Contender):
@@ -110,7 +146,7 @@ class Agent(Contender):
 
     @property
     def command(self) -> list[str]:
-        return [ROOFLIGHT, "agent", "--interval", "1"]
+        return [ROOFLIGHT, "agent", "--interval", f"{self.interval:g}"]
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -122,10 +158,12 @@ class Agent(Contender):
     def output(self) -> Output:
         self.stop()
         store = open_for_reading(load(self.folder / "rooflight.toml").config)
-        late = [float(row["lateness_seconds"]) for row in store.rows(Select("agent", {}))]
+        rows = store.rows(Select("agent", {}))
         store.close()
+        late = [float(row["lateness_seconds"]) for row in rows]
+        skipped = max(int(float(row["ticks_skipped_total"])) for row in rows)
         tick = self._one_tick()
-        return Output(tick.count("\n"), len(tick), late)
+        return Output(tick.count("\n"), len(tick), late, skipped)
 
     def _one_tick(self) -> str:
         """Return the lines of one tick, as the agent ships them."""
@@ -163,29 +201,40 @@ class ShippingAgent(Agent):
 class Sampling(Contender):
     """The agent's loop alone, without a store; see sampling.py."""
 
-    options: Sequence[str] = ()
-
     @property
     def command(self) -> list[str]:
         module = "tests.benchmarks.sampling"
-        return [sys.executable, "-m", module, str(self.folder), *self.options]
+        pace = ["--interval", f"{self.interval:g}"]
+        return [sys.executable, "-m", module, str(self.folder), *pace]
 
     def output(self) -> Output:
         found = json.loads(self.stop())
-        return Output(found["lines"], found["bytes"], found["lateness"])
+        return Output(found["lines"], found["bytes"], found["lateness"], found["skipped"])
 
 
 class SamplingGpuNode(Sampling):
-    """The same with eight GPUs, four InfiniBand ports and four jobs; see gpu_node.py."""
+    """The same with eight GPUs, four InfiniBand ports and four jobs of Slurm; see gpu_node.py."""
 
-    options = ("--gpu-node",)
+    jobs: gpu_node.Jobs = "slurm"
+
+    @property
+    def command(self) -> list[str]:
+        return [*super().command, "--jobs", self.jobs, "--pids", *map(str, self._working)]
 
     @property
     def variables(self) -> Mapping[str, str]:
-        return environment(self.folder / "trace.csv", loop="1")
+        pids = gpu_node.gpus_of(self._working)
+        return environment(self.folder / "trace.csv", loop="1", pids=pids)
 
     def prepare(self) -> None:
         gpu_node.write_trace(self.folder / "trace.csv")
+        self._working = self.beside.enter_context(gpu_node.running_processes())
+
+
+class SamplingProcessTrees(SamplingGpuNode):
+    """The same node, with jobs of which only the first process is known."""
+
+    jobs = "trees"
 
 
 class Collectd(Contender):
@@ -200,7 +249,7 @@ class Collectd(Contender):
     def prepare(self) -> None:
         loads = "\n".join(f"LoadPlugin {name}" for name in (*self.PLUGINS, "csv"))
         (self.folder / "collectd.conf").write_text(
-            f'Hostname "node1"\nInterval 1\nBaseDir "{self.folder}"\n{loads}\n'
+            f'Hostname "node1"\nInterval {self.interval:g}\nBaseDir "{self.folder}"\n{loads}\n'
             f'PIDFile "{self.folder}/pid"\n<Plugin csv>\nDataDir "{self.folder}/csv"\n</Plugin>\n'
         )
 
@@ -231,7 +280,7 @@ class NodeExporter(Contender):
         program = find("prometheus-node-exporter")
         return [program, "--collector.disable-defaults", listen, *collectors]
 
-    def each_second(self) -> None:
+    def each_sample(self) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
             self._page = answer.read()
 

@@ -2,7 +2,8 @@
 
 The GPUs are replayed through NVML's own interface. The ports are files with every counter that the
 probe knows, more than any card has. RAPL is the golden machine's; the rest of /sys is this
-machine's own. Each job has a control group made of files and a process tree that sleeps.
+machine's own. Each job is four processes that sleep, in the control groups that Slurm would make
+for them (made of files, see slurm_groups.py), or known by their first process alone.
 """
 
 import csv
@@ -10,13 +11,18 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
+
+import msgspec
 
 from agent.messages import JobStart
 from probes.catalogue import INFINIBAND_COUNTERS, INFINIBAND_HARDWARE_COUNTERS
 from probes.roots import Roots
+from tests.benchmarks.accounting import family
+from tests.benchmarks.slurm_groups import write_job
 from tests.golden.machine import MACHINES
 from tests.nvml.build import TRACES
 
@@ -25,16 +31,13 @@ PORTS = 4
 JOBS = 4
 GOLDEN_CLASSES = ("powercap", "hwmon")
 
-CGROUP_FILES = {
-    "cgroup.procs": "",
-    "cpu.stat": "usage_usec 7654321000\nuser_usec 7000000000\nsystem_usec 654321000\n",
-    "memory.current": "68719476736\n",
-    "memory.peak": "88719476736\n",
-    "memory.max": "137438953472\n",
-    "memory.stat": "".join(f"entry_{number} 123456789\n" for number in range(50)) + "shmem 4096\n",
-    "memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n",
-    "io.stat": "259:0 rbytes=1048576 wbytes=2097152 rios=9 wios=9 dbytes=0 dios=0\n",
-}
+PROCESSES_OF_A_JOB = 4
+TREE = ["sh", "-c", "sleep 3600 & sleep 3600 & sleep 3600 & wait"]
+START_SECONDS = 10.0
+
+Jobs = Literal["slurm", "trees"]
+"""How a job's processes are found: in Slurm's control groups, or as a tree, as `rooflight run` does
+where it may make no group."""
 
 
 def write_trace(target: Path) -> None:
@@ -83,26 +86,62 @@ def _write_files(folder: Path, texts: dict[str, str]) -> None:
 
 
 @contextmanager
-def running_jobs(folder: Path) -> Iterator[list[JobStart]]:
-    """Give four jobs of four processes, each with two GPUs."""
-    command = ["sh", "-c", "sleep 3600 & sleep 3600 & sleep 3600 & wait"]
-    roots = [subprocess.Popen(command, start_new_session=True) for _ in range(JOBS)]
+def running_processes() -> Iterator[list[int]]:
+    """Give the processes of all jobs, one job after the other.
+
+    They are started by who measures, not by who is measured: it would be charged with them.
+    """
+    roots = [subprocess.Popen(TREE, start_new_session=True) for _ in range(JOBS)]
     try:
-        yield [_job(folder, number, root.pid) for number, root in enumerate(roots)]
+        yield [pid for root in roots for pid in processes_below(root.pid)]
     finally:
         for root in roots:
             os.killpg(root.pid, signal.SIGKILL)
             root.wait()
 
 
-def _job(folder: Path, number: int, pid: int) -> JobStart:
-    cgroup = folder / f"job{number}"
-    _write_files(cgroup, CGROUP_FILES)
+def gpus_of(pids: Sequence[int]) -> str:
+    """Return which process is on which GPU, for the replayed NVML: each job's last two."""
+    ranks = [pid for job in _by_job(pids) for pid in job[-GPUS // JOBS :]]
+    return " ".join(f"{gpu}:{pid}" for gpu, pid in enumerate(ranks))
+
+
+def jobs_of(folder: Path, kind: Jobs, pids: Sequence[int]) -> list[JobStart]:
+    """Return the jobs, each with two GPUs, whose processes these are."""
+    make = slurm_job if kind == "slurm" else tree_job
+    return [make(folder, number, job) for number, job in enumerate(_by_job(pids))]
+
+
+def _by_job(pids: Sequence[int]) -> list[Sequence[int]]:
+    return [pids[at : at + PROCESSES_OF_A_JOB] for at in range(0, len(pids), PROCESSES_OF_A_JOB)]
+
+
+def processes_below(root: int) -> list[int]:
+    """Return a job's processes, the first one first, as soon as it has started the others."""
+    deadline = time.monotonic() + START_SECONDS
+    while len(pids := family(root)) < PROCESSES_OF_A_JOB:
+        assert time.monotonic() < deadline, "a job does not start its processes"
+        time.sleep(0.01)
+    return pids
+
+
+def slurm_job(folder: Path, number: int, pids: Sequence[int]) -> JobStart:
+    """Return a job as its prolog tells of it, with the group that the agent then finds."""
+    group = folder / f"system.slice/slurmstepd.scope/job_{1000 + number}"
+    write_job(group, script=pids[:2], ranks=pids[2:])
+    told = {"source": "slurm", "node": "node1", "nodes": "node1", "cgroup_v2": str(group)}
+    return msgspec.structs.replace(_job(number), **told)
+
+
+def tree_job(_folder: Path, number: int, pids: Sequence[int]) -> JobStart:
+    """Return a job as `rooflight run` tells of it."""
+    return msgspec.structs.replace(_job(number), pid=pids[0])
+
+
+def _job(number: int) -> JobStart:
     return JobStart(
         jobid=f"{1000 + number}",
         start_ms=int(time.time() * 1000),
-        pid=pid,
         gpus=(str(2 * number), str(2 * number + 1)),
         cpus=16.0,
-        cgroup_v2=str(cgroup),
     )

@@ -27,7 +27,7 @@ from tests.integration.services import influxd
 
 HERTZ = 20.0
 MINUTES = 30.0
-WARM_UP_SHARE = 0.1
+WARM_UP_SHARE = 0.2
 """Of the run; caches fill and lazy imports happen in it, which is growth, but none for ever."""
 
 KIBIBYTE = 1024

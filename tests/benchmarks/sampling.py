@@ -1,17 +1,20 @@
-"""The agent's loop alone: it samples once a second, makes lines, and throws them away.
+"""The agent's loop alone: it samples again and again, makes lines, and throws them away.
 
-Run as `python -m tests.benchmarks.sampling FOLDER [--gpu-node]`; ends on SIGTERM, and then prints
-what it saw as JSON.
+    python -m tests.benchmarks.sampling FOLDER [--interval SECONDS] [--jobs slurm|trees --pids N...]
+
+Ends on SIGTERM, and then prints what it saw as JSON. With --jobs it samples the GPU node of
+gpu_node.py, with jobs of these processes.
 """
 
 import argparse
 import contextlib
 import json
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple, get_args
 
-from agent.clock import SystemClock
+from agent.clock import Clock, SystemClock
 from agent.config import Config
 from agent.daemon import runners
 from agent.encoder import Encoder
@@ -22,6 +25,8 @@ from probes.catalogue import Database
 from probes.roots import Roots
 from probes.sample import Sample
 from tests.benchmarks import gpu_node
+
+HEARTBEAT_SECONDS = 30.0
 
 
 class CountingSink:
@@ -47,40 +52,71 @@ class Lateness:
         return ()
 
 
-def sample_until_stopped(folder: Path, *, with_gpu_node: bool) -> dict[str, object]:
-    """Sample until SIGTERM; return lines and bytes per sample, and the lateness of each."""
-    sink, lateness = CountingSink(), Lateness()
-    roots = gpu_node.make_roots(folder) if with_gpu_node else Roots()
+class Node(NamedTuple):
+    """What is sampled: this machine, or the GPU node with jobs of these processes."""
+
+    folder: Path
+    jobs: gpu_node.Jobs | None
+    pids: Sequence[int]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--interval", type=float, default=1.0)
+    parser.add_argument("--jobs", choices=get_args(gpu_node.Jobs))
+    parser.add_argument("--pids", type=int, nargs="*", default=[])
+
+
+@contextlib.contextmanager
+def open_loop(
+    node: Node, *, interval: float, clock: Clock, deadline: float = 1.0
+) -> Iterator[Loop]:
+    """Give a loop that samples the node, its jobs begun."""
+    folder, kind, pids = node
+    roots = gpu_node.make_roots(folder) if kind else Roots()
     loop = Loop(
-        pace=Pace(interval=1.0, heartbeat=30.0, deadline=1.0),
+        pace=Pace(interval=interval, heartbeat=HEARTBEAT_SECONDS, deadline=deadline),
         encoder=Encoder("benchmark", "node1"),
         host="node1",
         runners=runners(Config(), roots),
         jobs=JobTable(folder / "jobs", roots),
-        sink=sink,
-        clock=SystemClock(),
-        own_samples=lateness,
+        sink=CountingSink(),
+        clock=clock,
+        own_samples=Lateness(),
     )
     loop.open()
-    signal.signal(signal.SIGTERM, lambda *_: loop.stop())
-    with contextlib.ExitStack() as stack:
-        jobs = stack.enter_context(gpu_node.running_jobs(folder)) if with_gpu_node else ()
-        for job in jobs:
+    try:
+        for job in gpu_node.jobs_of(folder, kind, pids) if kind else ():
             loop.start_job(job)
+        yield loop
+    finally:
+        loop.close()
+
+
+def sample_until_stopped(node: Node, interval: float) -> dict[str, object]:
+    """Sample until SIGTERM; return lines and bytes per sample, and the lateness of each."""
+    with open_loop(node, interval=interval, clock=SystemClock()) as loop:
+        signal.signal(signal.SIGTERM, lambda *_: loop.stop())
+        sink, lateness = loop.sink, loop.own_samples
+        assert isinstance(sink, CountingSink)
+        assert isinstance(lateness, Lateness)
         loop.run()
-    loop.close()
-    ticks = loop.vitals.ticks
-    # the ticks that starting a job takes are not on the clock: they repeat the lateness before
-    late = lateness.seconds[len(jobs) :]
-    return {"lines": sink.lines / ticks, "bytes": sink.size / ticks, "lateness": late}
+        ticks = loop.vitals.ticks
+        # the ticks that starting a job takes are not on the clock: they repeat the lateness before
+        late = lateness.seconds[len(loop.jobs) :]
+        return {
+            "lines": sink.lines / ticks,
+            "bytes": sink.size / ticks,
+            "lateness": late,
+            "skipped": loop.vitals.skipped,
+        }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--gpu-node", action="store_true")
-    arguments = parser.parse_args()
-    found = sample_until_stopped(arguments.folder, with_gpu_node=arguments.gpu_node)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_options(parser)
+    told = parser.parse_args()
+    found = sample_until_stopped(Node(told.folder, told.jobs, told.pids), told.interval)
     print(json.dumps(found))
 
 
