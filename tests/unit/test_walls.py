@@ -33,6 +33,7 @@ MAY_CATCH_ALL = {"agent/runner.py": 1}  # no probe may stop the agent; it counts
 HEAVY = {
     "grafana_client",
     "influxdb_client",
+    "matplotlib",
     "numpy",
     "plotly",
     "pynvml",
