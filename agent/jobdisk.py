@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from agent.messages import JobStart
-from probes.diskusage import LOCAL_KINDS, TreeWalk, Usage, found, own_space
-from probes.mounts import mount_of, parse_mountinfo
+from probes.diskusage import TreeWalk, Usage, found, own_space
+from probes.mounts import LOCAL_KINDS, mount_of, parse_mountinfo
 from probes.parsing import read_text
 from probes.roots import Roots
 from probes.sample import Sample, Value

@@ -17,11 +17,6 @@ BLOCK_BYTES = 512
 MOST_DEEP = 128
 """Levels that are entered: each takes two descriptors while it is walked through."""
 
-LOCAL_KINDS = frozenset(
-    {"ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "zfs", "f2fs", "jfs", "tmpfs", "overlay"}
-)
-"""File systems through which a walk costs this node alone, and cannot hang."""
-
 ENTRIES_PER_LOOK = 64
 """Entries that are taken between two looks at the clock."""
 

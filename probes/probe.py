@@ -69,6 +69,10 @@ class Probe(ABC):
 
         """
 
+    def may_hang_now(self) -> bool:
+        """Tell, without waiting, whether the next `sample` may block, of a probe that can hang."""
+        return True
+
     def glance_seconds(self) -> float | None:
         """Return how often to `glance` between two samples; None for never."""
         return None

@@ -4,16 +4,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from probes.mounts import Mount, capacity, mount_of, parse_mountinfo
-from probes.parsing import ONE_RECORD, number, read_text
+from probes.mounts import Mount, MountWatch, cannot_hang, capacity, mount_of, parse_mountinfo
+from probes.parsing import ONE_RECORD, KeptFile, number, read_text
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample, Value, tags
+
+LOOK_AGAIN_SECONDS = 60.0
+"""How long it is believed that no path can hang, if nothing is mounted meanwhile."""
 
 SECTOR_BYTES = 512.0
 """Of the kernel's block statistics, whatever the device's own sector is."""
 
 
-def parse_block_stat(text: str) -> dict[str, Value]:
+def parse_block_stat(text: bytes) -> dict[str, Value]:
     """Return bytes read and written. Source: kernel Documentation/block/stat.rst."""
     words = text.split()
     if len(words) < 11:
@@ -50,17 +53,26 @@ class TempdiskProbe(Probe):
         stat: Callable[[Path], os.stat_result] = os.stat,
     ) -> None:
         self._roots = context.roots
+        self._table = context.roots.proc / "self/mountinfo"
         self._statvfs = statvfs
         self._stat = stat
         own = os.environ.get("TMPDIR")
         usual = [Path(path) for path in (own, "/tmp") if path]  # noqa: S108 - looked at, not used
         self._paths = (*context.tempdisk_paths, *usual)
         self._types: dict[tuple[Path, int], str] = {}
+        self._statistics: dict[int, KeptFile] = {}
+        self._mounting = MountWatch(self._table)
+        self._monotonic = context.monotonic
+        self._look_again = float("-inf")
+        self._cannot_hang = False
         if not any(self._devices()):
             raise ProbeUnavailable(f"none of {', '.join(map(str, self._paths))} can be read")
 
     def sample(self) -> Sequence[Sample]:
         """Ask every file system for its size and its block device for its counters."""
+        if self._monotonic() >= self._look_again:
+            self._look_again = self._monotonic() + LOOK_AGAIN_SECONDS
+            self._cannot_hang = all(map(self._is_in_memory, self._paths))
         samples = []
         for path, device in self._devices():
             fields = {**self._space(path), **self._moved(device)}
@@ -68,6 +80,21 @@ class TempdiskProbe(Probe):
                 kind = self._type(path, device)
                 samples.append(Sample("tempdisk", tags(path=str(path), type=kind), fields))
         return samples
+
+    def may_hang_now(self) -> bool:
+        """Tell whether the kernel may have to ask a server or a disk, or nobody knows."""
+        if self._mounting.changed():
+            self._look_again = float("-inf")
+        return not self._cannot_hang or self._monotonic() >= self._look_again
+
+    def close(self) -> None:
+        """Close the table of mounts, and the block devices' files."""
+        self._mounting.close()
+        for file in self._statistics.values():
+            file.close()
+
+    def _is_in_memory(self, path: Path) -> bool:
+        return path.resolve() == path and cannot_hang(path, self._mounts())
 
     def _devices(self) -> Iterator[tuple[Path, int]]:
         # found anew each time: a scratch disk may be mounted after the agent has started
@@ -89,10 +116,15 @@ class TempdiskProbe(Probe):
         return {**capacity(space), **inodes(space)}
 
     def _moved(self, device: int) -> dict[str, Value]:
-        name = f"{os.major(device)}:{os.minor(device)}"
-        return parse_block_stat(
-            read_text(self._roots.sys / "dev/block" / name / "stat", ONE_RECORD) or ""
-        )
+        file = self._statistics.get(device)
+        if file is None:
+            name = f"{os.major(device)}:{os.minor(device)}"
+            path = self._roots.sys / "dev/block" / name / "stat"
+            file = self._statistics[device] = KeptFile(path, ONE_RECORD)
+        try:
+            return parse_block_stat(file.read())
+        except OSError:  # a file system without a block device
+            return {}
 
     def _type(self, path: Path, device: int) -> str:
         if (path, device) not in self._types:
@@ -101,7 +133,7 @@ class TempdiskProbe(Probe):
         return self._types[path, device]
 
     def _mounts(self) -> list[Mount]:
-        return parse_mountinfo(read_text(self._roots.proc / "self/mountinfo") or "")
+        return parse_mountinfo(read_text(self._table) or "")
 
     def limits(self) -> Sequence[str]:
         """Name the configured paths that are not there."""
