@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from probes.catalogue import Database
 
 HOUR_MS = 3_600_000
-SLOW_SECONDS = 1.0
-MARKS = ("ok", "empty", "bad")
 
 
 @click.group("dashboards")
@@ -51,14 +49,15 @@ def build(folder: Path | None) -> None:
 @click.option("--hours", type=click.FloatRange(min=0.01), default=6.0, show_default=True)
 @click.option("--job", "jobid", default="", help="Job for the job's page; the newest otherwise.")
 @click.option("--host", default="", help="Node for the node's page; the first otherwise.")
-@click.option("--all", "everything", is_flag=True, help="Print what is well, too.")
+@click.option("--all", "everything", is_flag=True, help="Name all that is well or empty.")
 @with_config
 def check(config: Config, hours: float, jobid: str, host: str, everything: bool) -> None:
     """Run every query of every panel, variable, annotation and alert against the store.
 
-    Says which panel would be empty, and why. Ends with 1 if anything is wrong with the dashboards
-    themselves, or the store refuses a query.
+    Says what would be empty, and why: "look" stands where that is a reason to worry. Ends with 1
+    if anything is wrong with the dashboards themselves, or the store refuses a query.
     """
+    from dashboards import verdict
     from dashboards.expand import View
     from dashboards.lint import complaints
     from dashboards.pages import all_dashboards
@@ -74,10 +73,14 @@ def check(config: Config, hours: float, jobid: str, host: str, everything: bool)
         lines = []
         for line in _checked(config, ask, view, jobid, host):
             lines.append(line)
-            if everything or line.mark != "ok" or line.seconds > SLOW_SECONDS:
-                click.echo(_line(line))
-    click.echo(_summary(lines))
-    if faults or any(line.mark == "bad" for line in lines):
+            slow = line.seconds > verdict.SLOW_SECONDS
+            if line.mark == "bad" or (line.mark == "ok" and (everything or slow)):
+                click.echo(verdict.line(line))
+    for words in verdict.emptiness(lines, everything=everything):
+        click.echo(words)
+    failed = len(faults) + sum(line.mark == "bad" for line in lines)
+    click.echo(verdict.summary(lines, failed))
+    if failed:
         sys.exit(NOT_FOUND)
 
 
@@ -192,7 +195,7 @@ def _expect_cluster(config: Config, ask: "Ask", view: "View") -> None:
 
 def _checked(config: Config, ask: "Ask", view: "View", jobid: str, host: str) -> Iterator["Line"]:
     """Yield what is found of every dashboard and alert rule."""
-    from dashboards.check import Checker, Line
+    from dashboards.check import Checker
     from dashboards.pages import all_dashboards
     from dashboards.rules import all_rules
 
@@ -204,11 +207,20 @@ def _checked(config: Config, ask: "Ask", view: "View", jobid: str, host: str) ->
         elif dashboard.page == "node" and host:
             seen = replace(view, variables={**view.variables, "host": host})
         if seen is None:
-            yield Line("empty", dashboard.title, f"no such job of {config.cluster} in the store")
+            yield _no_job(dashboard.title, config.cluster, jobid)
             continue
         yield from checker.dashboard(dashboard, seen)
     for rule in all_rules():
         yield checker.rule(rule, view.until_ms)
+
+
+def _no_job(title: str, cluster: str, jobid: str) -> "Line":
+    """Return the line of the job's page without a job."""
+    from dashboards.causes import Cause, Kind, absent
+    from dashboards.check import empty
+
+    unknown = Cause(f"No job {jobid} of {cluster} is in the store.", Kind.WORRY)
+    return empty(title, unknown if jobid else absent("job"), "dashboard")
 
 
 def view_of_job(ask: "Ask", view: "View", jobid: str) -> "View | None":
@@ -227,16 +239,6 @@ def view_of_job(ask: "Ask", view: "View", jobid: str) -> "View | None":
     since_ms = int(start) if isinstance(start, float) else view.since_ms
     until_ms = int(end) if isinstance(end, float) else view.until_ms
     return View(since_ms, until_ms, {**view.variables, "jobid": str(found)})
-
-
-def _line(line: "Line") -> str:
-    return f"{line.mark:5} {line.where}: {line.words} ({line.seconds * 1000:.0f} ms)"
-
-
-def _summary(lines: Sequence["Line"]) -> str:
-    counts = [f"{sum(line.mark == mark for line in lines)} {mark}" for mark in MARKS]
-    slowest = max(lines, key=lambda line: line.seconds)
-    return f"{', '.join(counts)}; slowest: {slowest.where}, {slowest.seconds:.2f} s"
 
 
 def _source(config: Config) -> "Source":

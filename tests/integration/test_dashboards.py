@@ -302,12 +302,23 @@ def test_the_command_says_what_is_there_and_what_is_not(filled: FilledSite) -> N
     hours = f"{(TICKS + 30) * TICK_SECONDS / 3600}"
     chosen = ["--hours", hours, "--job", "1001", "--host", "gpu1"]
     words = filled.site.call("rooflight", "dashboards", "check", *chosen, "--all")
-    assert "ok    Job / GPU power: 2 series" in words
-    assert ", 0 bad; slowest: " in words.splitlines()[-1]
+    assert "ok    Job / GPU power: 2 series\n" in words
+    assert ", 0 failed; slowest: " in words.splitlines()[-1]
     job = ["--job", filled.local_job]
-    words = filled.site.call("rooflight", "dashboards", "check", "--hours", hours, *job)
-    assert "empty Job / GPU utilization: there is nothing to choose for $gpu" in words
-    assert "empty Job / InfiniBand: infiniband has no receive_bytes where " in words
+    words = filled.site.call("rooflight", "dashboards", "check", "--hours", hours, *job, "--all")
+    held, port = named(words)["Job / GPU utilization"], named(words)["Job / InfiniBand"]
+    assert f" panels, 1 variable: Job {filled.local_job}: No GPU was held; " in held
+    assert " panels: On cpu1: No InfiniBand, Omni-Path or RoCE port was seen " in port
+
+
+def named(words: str) -> dict[str, str]:
+    """Return for each name that `check --all` says to be empty the line of its cause."""
+    found, cause = {}, ""
+    for line in words.splitlines():
+        if line.startswith("      "):
+            found[line.strip()] = cause
+        cause = line if line.startswith(("empty", "look")) else cause
+    return found
 
 
 def test_a_cluster_that_the_store_does_not_know_is_said(filled: FilledSite) -> None:
@@ -323,7 +334,8 @@ def test_a_cluster_that_the_store_does_not_know_is_said(filled: FilledSite) -> N
 
 def test_without_a_job_the_command_says_so(filled: FilledSite) -> None:
     words = filled.site.call("rooflight", "dashboards", "check", "--job", "nobody")
-    assert f"empty Job: no such job of {CLUSTER} in the store" in words
+    assert f"look  1 dashboard: No job nobody of {CLUSTER} is in the store.\n      Job\n" in words
+    assert " a look), 0 failed; " in words.splitlines()[-1]
 
 
 def test_a_store_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:

@@ -142,9 +142,10 @@ def rate_of(hours: float, begun_s: float, ended_s: float = 0.0, points: int = 48
 def test_too_long_a_time_for_a_rate_says_which_to_try() -> None:
     assert str(rate_of(6, 60)) == (
         "Too long a time for a rate: try --hours 0.1; "
-        "there are 60 s of samples, and a point spans 10 min"
+        "each point of the panel spans 10 min, longer than the agent or job ran"
     )
-    assert rate_of(24, 800).words == "Too long a time for a rate: try --hours 0.3."
+    # an agent that ran before, too, and was started anew: its counters fell
+    assert rate_of(24, 20 * 3600) == rate_of(6, 60)
 
 
 def test_a_shorter_time_is_not_said_to_help_where_it_would_not() -> None:
@@ -159,12 +160,12 @@ def test_too_short_a_time_for_a_rate_says_how_long_it_must_be() -> None:
 
 def test_panels_with_more_points_have_shorter_points() -> None:
     assert "rate: try" in rate_of(6, 60, points=120).words
-    assert "a point spans 2 min" in rate_of(6, 60, points=120).detail
+    assert "each point of the panel spans 2 min" in rate_of(6, 60, points=120).detail
 
 
 def test_a_place_is_what_was_chosen() -> None:
-    chosen = {"host": ("a", "b", "c", "d", "e"), "gpu": ("0",), "jobid": "7", "cluster": "c"}
-    view = View(0, 1, chosen)
+    hosts = ("a", "b", "c", "d", "e")
+    view = View(0, 1, {"host": hosts, "gpu": ("0",), "jobid": "7", "cluster": "c"})
     where = ('"host" =~ /^$host$/', '"gpu" =~ /^$gpu$/', CLUSTER, '"final_state" = 0')
     assert place_of(where, view) == "on a, b, c, and 2 more, GPU 0"
     assert place_of(["\"jobid\" = '$jobid'"], view) == "job 7"
