@@ -33,6 +33,7 @@ from agent.slurm.node import SlurmNode
 from agent.spool import Spool
 from agent.stores.opening import open_store
 from agent.vitals import TickTimes, Vitals
+from probes.parsing import ONE_RECORD, KeptFile
 from probes.probe import Context
 from probes.registry import PROBES
 from probes.roots import Roots
@@ -124,7 +125,7 @@ def _loop(
 ) -> Loop:
     """Return a loop over this node's probes and jobs that feeds the spool."""
     host = config.host_name()
-    statm = roots.proc / "self" / "statm"
+    statm = KeptFile(roots.proc / "self" / "statm", ONE_RECORD)
     readings = config.state_directory() / "gpu-roofs.json"
     cpu_readings = readings.with_name("cpu-roofs.json")
     return Loop(

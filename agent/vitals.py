@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 from agent.runner import Health
 from agent.shipper import Shipper
 from agent.spool import Spool
+from probes.parsing import KeptFile
 from probes.sample import Sample, Value, tags
 
 PAGE_BYTES = resource.getpagesize()
@@ -69,7 +69,7 @@ class Vitals:
         """Note the time of an aligned tick."""
         self.replaced += self.times.add(time_ms, step_ms)
 
-    def sample(self, spool: Spool, shipper: Shipper, statm: Path) -> Sample:
+    def sample(self, spool: Spool, shipper: Shipper, statm: KeptFile) -> Sample:
         """Return the `agent` sample; `statm` is /proc/self/statm (`man 5 proc`)."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         lost = spool.lost
@@ -116,5 +116,5 @@ def _version() -> str:
     return version("rooflight")
 
 
-def _resident_bytes(statm: Path) -> float:
-    return float(statm.read_text().split()[1]) * PAGE_BYTES
+def _resident_bytes(statm: KeptFile) -> float:
+    return float(statm.read().split()[1]) * PAGE_BYTES
