@@ -1,42 +1,48 @@
-"""Simulate many nodes that write to one real influxd, and find how many it holds.
+"""Play many nodes that write to one real influxd, and find how many it holds.
 
-Every node writes one body of lines each interval, at a moment of its own, as the agents do. The
-schedule is kept whatever the server does: a write is timed from when it was due, so that a queue
-shows. The lines are those of a real tick (the golden GPU node with four replayed A100s), with
-counters that rise and gauges that move.
+    python -m tests.benchmarks.fleet --nodes 5000 10000 --kind mixed --flush 60
+
+Every node writes what its agent would (`node_ticks.py`), as with the defaults of the configuration:
+a tick every ten seconds, and a body of what has gathered, gzipped, each time that it ships, at a
+moment of its own, over a connection that stays open; after it the rows of its job, every thirty
+seconds. All bodies are made before the time that is measured (`bodies.py`), so that the server has
+the CPUs for itself.
 """
 
 import argparse
-import asyncio
-import gzip
-import json
-import random
 import statistics
 import tempfile
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.lineprotocol import Point, encode, parse
-from probes.catalogue import CATALOGUE, Kind
+from agent.config import Config
+from agent.dashboards.cli import asking
+from agent.stores.influx import InfluxStore
+from agent.stores.settings import InfluxSettings
+from dashboards.expand import View
+from probes.catalogue import Database
 from tests.benchmarks.accounting import cpu_seconds, memory
-from tests.integration.services import Service, influxd
+from tests.benchmarks.bodies import FLEETS, Makers, Size, all_bodies, schedule, values_per_tick
+from tests.benchmarks.dashboards import Timed, report, timings
+from tests.benchmarks.node_ticks import plays
+from tests.benchmarks.overhead import machine
+from tests.benchmarks.server import INFLUXD, SERVERS, most_memory, prepare, series, version
+from tests.benchmarks.writers import Sent, Turn, writers
+from tests.integration.services import Service
+from tests.integration.simulated import TICK_SECONDS
+from tests.made_up_jobs import CLUSTER, SimulatedHost, job_start
 
-TESTS = Path(__file__).parents[1]
-GPU_TICK = (
-    *sorted((TESTS / "golden/expected/gpu_node").glob("*.lp")),
-    TESTS / "nvml/expected/four_a100.lp",
-)
-HOST_PROBES = ("blockdisk", "cpu", "memory", "network", "power", "pressure")
-DATABASE = "rooflight"
-HOST, TIME = "@host@", 1_234_567_890_123
-VARIANTS = 16
-CONNECTIONS = 64
 LATE_SECONDS = 1.0
 """A fleet is held while 99 of 100 writes end within this of when they were due."""
+
+NODES_AT_FIRST = 100
+FIRST_SECONDS = 120.0
+SETTLE_SECONDS = 5.0
+"""Left to the server after it made the series."""
+
+DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +50,35 @@ class Held:
     """What a server did under so many nodes.
 
     Attributes:
-        nodes: simulated.
-        lines: written in a second.
+        size: what was played.
+        values: field values written in a second.
+        writes: in a second.
         median: seconds from when a write was due to its answer.
         p99: the same, 99 of 100 are earlier.
+        longest: the same, all are.
         failed: writes that were not taken.
-        cores: CPUs that the server used.
-        resident: bytes of the server in memory.
-        series: in the database.
+        server: CPUs that the server used.
+        generator: CPUs that this process used meanwhile.
+        resident: bytes of the server in memory at the end.
+        most: the most that it ever had in memory.
+        series: in both databases.
+        words: of the server on the first write that it refused.
 
     """
 
-    nodes: int
-    lines: float
+    size: Size
+    values: float
+    writes: float
     median: float
     p99: float
+    longest: float
     failed: int
-    cores: float
+    server: float
+    generator: float
     resident: float
+    most: float
     series: int
+    words: str = ""
 
     @property
     def good(self) -> bool:
@@ -70,145 +86,125 @@ class Held:
         return self.failed == 0 and self.p99 < LATE_SECONDS
 
 
-def bodies(*, with_gpus: bool) -> list[bytes]:
-    """Return one tick of a node in several variants; `HOST` and `TIME` stand for the real ones."""
-    files = [file for file in GPU_TICK if with_gpus or file.stem in HOST_PROBES]
-    points = [point for file in files for point in parse(file.read_text())]
-    return [_body(points, number) for number in range(VARIANTS)]
+def hold(service: Service, size: Size, server: str = INFLUXD) -> Held:
+    """Write as the size says, and say how that went."""
+    prepare(server, service)
+    makers = {kind: plays(kind, size.begin_ms) for kind in sorted({*FLEETS[size.fleet]})}
+    if size.first == 1:
+        make_series(service, replace(size, first=0, ticks=0, ticks_per_write=1), makers)
+    turns = schedule(size, all_bodies(size, makers, InfluxSettings().names()))
+    with writers(service.port, size.writers) as open_writers:
+        time.sleep(SETTLE_SECONDS)
+        before = cpu_seconds(service.pid)
+        sent = open_writers.write(turns)
+    used = cpu_seconds(service.pid) - before
+    values = values_per_tick(makers, FLEETS[size.fleet])
+    return _held(service, size, sent, used, values, series(server, service))
 
 
-def _body(points: Sequence[Point], number: int) -> bytes:
-    chance = random.Random(number)
-    return "".join(f"{encode(_moved(point, number, chance))}\n" for point in points).encode()
+def make_series(service: Service, size: Size, makers: Makers) -> None:
+    """Write one tick of every node, in large writes."""
+    gathered = replace(size, nodes_per_write=NODES_AT_FIRST)
+    made = all_bodies(gathered, makers, InfluxSettings().names())
+    turns = [Turn(0.0, number % 2, requests) for number, (requests,) in enumerate(made)]
+    with writers(service.port, 2) as open_writers:
+        sent = open_writers.write(turns, patience=FIRST_SECONDS)
+    assert not sent.failed, sent.words
 
 
-def _moved(point: Point, number: int, chance: random.Random) -> Point:
-    known = CATALOGUE[point.measurement].fields
-    fields = {
-        name: value
-        if isinstance(value, str)
-        else value * (1 + number / 100)
-        if known[name].kind is Kind.COUNTER
-        else round(value * chance.uniform(0.9, 1.0), 3)
-        for name, value in point.fields.items()
-    }
-    tags = tuple((name, HOST if name == "host" else value) for name, value in point.tags)
-    return Point(point.measurement, tags, fields, TIME)
-
-
-class Fleet:
-    """Nodes that write to one server at their own moments."""
-
-    def __init__(self, service: Service, nodes: int, interval: float, *, with_gpus: bool) -> None:
-        self._port = service.port
-        self._nodes = nodes
-        self._interval = interval
-        self._bodies = bodies(with_gpus=with_gpus)
-        self.lines = self._bodies[0].count(b"\n")
-        self.latencies: list[float] = []
-        self.failed = 0
-
-    async def write(self, seconds: float) -> None:
-        """Write for so long."""
-        queue: asyncio.Queue[tuple[int, float] | None] = asyncio.Queue()
-        workers = [asyncio.create_task(self._work(queue)) for _ in range(CONNECTIONS)]
-        begin = asyncio.get_running_loop().time()
-        for number, due in self._schedule(begin, seconds):
-            await asyncio.sleep(due - asyncio.get_running_loop().time())
-            queue.put_nowait((number, due))
-        for _ in workers:
-            queue.put_nowait(None)
-        await asyncio.gather(*workers)
-
-    def _schedule(self, begin: float, seconds: float) -> Iterator[tuple[int, float]]:
-        for count in range(int(seconds / self._interval * self._nodes)):
-            yield count, begin + count * self._interval / self._nodes
-
-    async def _work(self, queue: "asyncio.Queue[tuple[int, float] | None]") -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        while (item := await queue.get()) is not None:
-            number, due = item
-            writer.write(self._request(number))
-            status = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
-            self.failed += status != b"204"
-            self.latencies.append(asyncio.get_running_loop().time() - due)
-        writer.close()
-
-    def _request(self, count: int) -> bytes:
-        host = b"node%05d" % (count % self._nodes)
-        now = b"%d" % int(time.time() * 1000)
-        lines = self._bodies[(count // self._nodes + count) % VARIANTS]
-        lines = lines.replace(HOST.encode(), host).replace(b"%d" % TIME, now)
-        body = gzip.compress(lines, compresslevel=1)
-        head = (
-            b"POST /write?db=%s&precision=ms HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
-            b"Content-Length: %d\r\n\r\n"
-        )
-        return head % (DATABASE.encode(), len(body)) + body
-
-
-def ask(service: Service, query: str, database: str = DATABASE) -> list[list[object]]:
-    """Return the values of the first series that a query gives."""
-    words = urllib.parse.urlencode({"q": query, "db": database})
-    with urllib.request.urlopen(f"{service.url}/query?{words}", data=b"", timeout=600) as answer:
-        series = json.load(answer)["results"][0].get("series", [])
-    return list(series[0]["values"]) if series else []
-
-
-def hold(service: Service, nodes: int, interval: float, seconds: float, *, with_gpus: bool) -> Held:
-    """Write as so many nodes for so long, the first interval, in which series are made, aside."""
-    ask(service, f"CREATE DATABASE {DATABASE}")
-    asyncio.run(Fleet(service, nodes, interval, with_gpus=with_gpus).write(interval))
-    fleet = Fleet(service, nodes, interval, with_gpus=with_gpus)
-    process = service.pid
-    before, begun = cpu_seconds(process), time.monotonic()
-    asyncio.run(fleet.write(seconds))
-    taken = time.monotonic() - begun
-    ((series,),) = ask(service, "SHOW SERIES CARDINALITY")
+def _held(service: Service, size: Size, sent: Sent, used: float, values: float, known: int) -> Held:
     return Held(
-        nodes=nodes,
-        lines=len(fleet.latencies) * fleet.lines / taken,
-        median=statistics.median(fleet.latencies),
-        p99=statistics.quantiles(fleet.latencies, n=100, method="inclusive")[98],
-        failed=fleet.failed,
-        cores=(cpu_seconds(process) - before) / taken,
-        resident=memory(process).resident,
-        series=int(str(series)),
+        size=size,
+        values=values * size.nodes * (size.ticks + 1 - size.first) / sent.seconds,
+        writes=len(sent.latencies) / sent.seconds,
+        median=statistics.median(sent.latencies),
+        p99=statistics.quantiles(sent.latencies, n=100, method="inclusive")[98],
+        longest=max(sent.latencies),
+        failed=sent.failed,
+        server=used / sent.seconds,
+        generator=sent.cpu_seconds / sent.seconds,
+        resident=memory(service.pid).resident,
+        most=most_memory(service.pid),
+        series=known,
+        words=sent.words,
     )
 
 
 def table(rows: Sequence[Held]) -> str:
     """Return the rows as a Markdown table."""
-    head = "| nodes | lines/s | write p50 s | p99 s | failed | server CPUs | RSS MiB | series | |\n"
-    lines = [
-        f"| {row.nodes} | {row.lines:.0f} | {row.median:.3f} | {row.p99:.3f} | {row.failed} "
-        f"| {row.cores:.2f} | {row.resident / 2**20:.0f} | {row.series} "
-        f"| {'holds' if row.good else 'falls behind'} |\n"
-        for row in rows
-    ]
-    return "".join([head, "|---" * 9 + "|\n", *lines])
+    columns = (
+        *("nodes", "kind", "shipped every s", "writes/s", "values/s", "write p50 s", "p99 s"),
+        *("longest s", "failed", "server CPUs", "generator CPUs", "RSS MiB", "most MiB", "series"),
+        "",
+    )
+    head = f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|\n"
+    return head + "".join(f"| {' | '.join(_cells(row))} |\n" for row in rows)
+
+
+def _cells(row: Held) -> list[str]:
+    size = row.size
+    names = [str(size.nodes), size.fleet, str(TICK_SECONDS * size.ticks_per_write)]
+    rates = [f"{row.writes:.0f}", f"{row.values:.0f}"]
+    seconds = [f"{each:.3f}" for each in (row.median, row.p99, row.longest)]
+    cores = [f"{row.server:.2f}", f"{row.generator:.2f}"]
+    sizes = [f"{each / 2**20:.0f}" for each in (row.resident, row.most)]
+    verdict = "holds" if row.good else "falls behind"
+    return [*names, *rates, *seconds, str(row.failed), *cores, *sizes, str(row.series), verdict]
+
+
+def begin_ms(now: float, ticks: int, *, midnight: bool) -> int:
+    """Return the time of the first tick: yesterday's noon, or so that a day ends in the middle."""
+    today = int(now) // DAY_SECONDS * DAY_SECONDS
+    back = TICK_SECONDS * (ticks // 2) if midnight else DAY_SECONDS // 2
+    return (today - back) * 1000
+
+
+def run(size: Size, server: str, *, asked: bool) -> Held:
+    """Measure one size on a new server."""
+    with tempfile.TemporaryDirectory() as folder, SERVERS[server](Path(folder)) as service:
+        row = hold(service, size, server)
+        print(table([row]), row.words, flush=True)
+        if asked:
+            report(dashboards(service, size))
+    return row
+
+
+def dashboards(service: Service, size: Size) -> list[Timed]:
+    """Ask every query of the dashboards about the time that was played, slowest first."""
+    config = Config(store="influx", influx=InfluxSettings(url=service.url, timeout_seconds=120.0))
+    job = SimulatedHost(job_start("1", start_ms=size.begin_ms), "node000000", loads=(0.9,))
+    job.run(size.ticks * TICK_SECONDS)
+    InfluxStore(config.influx).write(Database.JOBS, job.lines("RUNNING", None))
+    span_ms = size.ticks * TICK_SECONDS * 1000
+    view = View(size.begin_ms, size.begin_ms + span_ms, {"cluster": CLUSTER})
+    with asking(config) as ask_dashboards:
+        return sorted(timings(ask_dashboards, view), reverse=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 2000, 5000, 10000])
-    parser.add_argument("--interval", type=float, default=10.0, help="seconds between two ticks")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for each number of nodes")
-    parser.add_argument("--without-gpus", action="store_true", help="nodes of CPUs alone")
-    arguments = parser.parse_args()
-    with_gpus = not arguments.without_gpus
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 5000, 10000])
+    parser.add_argument("--kind", choices=FLEETS, default="mixed")
+    parser.add_argument(
+        "--seconds", type=int, default=120, help="measured for each number of nodes"
+    )
+    parser.add_argument("--flush", type=int, default=10, help="as agent.flush_seconds")
+    parser.add_argument("--nodes-per-write", type=int, default=1, help="as if through a relay")
+    parser.add_argument("--cold", action="store_true", help="all agents start now, no series yet")
+    parser.add_argument("--midnight", action="store_true", help="a new shard begins halfway")
+    parser.add_argument("--server", choices=SERVERS, default=INFLUXD)
+    parser.add_argument("--ask", action="store_true", help="time the dashboards' queries, too")
+    words = parser.parse_args()
+    ticks = words.seconds // TICK_SECONDS - words.cold  # then tick 0 is measured, too
+    begun = begin_ms(time.time(), ticks, midnight=words.midnight)
+    gathered = (words.flush // TICK_SECONDS, words.nodes_per_write)
     rows = []
-    for nodes in arguments.nodes:
-        with tempfile.TemporaryDirectory() as folder, influxd(Path(folder)) as service:
-            row = hold(service, nodes, arguments.interval, arguments.seconds, with_gpus=with_gpus)
-            rows.append(row)
-        print(table(rows[-1:]), flush=True)
+    for nodes in words.nodes:
+        size = Size(words.kind, nodes, ticks, int(not words.cold), *gathered, begun)
+        rows.append(run(size, words.server, asked=words.ask))
         if not rows[-1].good:
             break
-    tick = bodies(with_gpus=with_gpus)[0]
-    values = sum(len(point.fields) for point in parse(tick.decode()))
-    lines = tick.count(b"\n")
-    print(f"{lines} lines, {values} values, {len(tick)} bytes a node and tick\n\n{table(rows)}")
+    print(f"{machine()}, {version(words.server)}.\n\n{table(rows)}")
 
 
 if __name__ == "__main__":
