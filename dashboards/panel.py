@@ -240,7 +240,7 @@ def heatmap(
     `fill` is a colour that is the fainter the lower a value; `scheme` has a colour for each. Those
     of one hue are no good for "none": on a dark page Grafana turns them round, and 0 is darkest.
     """
-    mode = {"mode": "opacity"} if fill else {"mode": "scheme", "scheme": scheme}
+    mode = {"mode": "opacity" if fill else "scheme", "scheme": scheme or "Oranges"}
     color = {**mode, "scale": "linear", "steps": 64, "min": least, "max": most}
     options = {
         "calculate": False,

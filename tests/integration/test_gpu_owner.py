@@ -50,8 +50,14 @@ def gpus_of(report: dict[str, Any]) -> set[str]:
 
 
 def rows(site: Site, query: str) -> list[tuple[Any, ...]]:
+    """Return what a query finds; nothing as long as the agent has not made the table."""
     with closing(sqlite3.connect(site.folder / "state" / "rooflight.db")) as connection:
-        return connection.execute(query).fetchall()
+        try:
+            return connection.execute(query).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
 
 
 def wait_until(holds: Callable[[], object]) -> None:
@@ -81,7 +87,7 @@ def test_a_job_on_a_gpu_that_it_was_not_given_is_told(slurm: Bed, site: Site, pi
         pid = told.read_text().strip()
         pids.write_text(f"3:{pid} 0:{pid}\n")
         strays = f"SELECT max(gpus_not_given) FROM job_footprint WHERE jobid = '{jobid}'"
-        wait_until(lambda: rows(site, strays)[0][0] == "0")
+        wait_until(lambda: rows(site, strays) == [("0",)])
         slurm.run("scancel", jobid)
         slurm.wait(jobid)
         finished(site, jobid)
