@@ -16,6 +16,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
 
 from agent.config import Config
 from agent.dashboards.cli import asking
@@ -59,6 +62,7 @@ class Held:
         failed: writes that were not taken.
         server: CPUs that the server used.
         generator: CPUs that this process used meanwhile.
+        others: CPUs that all else on the machine used meanwhile.
         resident: bytes of the server in memory at the end.
         most: the most that it ever had in memory.
         series: in both databases.
@@ -75,6 +79,7 @@ class Held:
     failed: int
     server: float
     generator: float
+    others: float
     resident: float
     most: float
     series: int
@@ -86,6 +91,23 @@ class Held:
         return self.failed == 0 and self.p99 < LATE_SECONDS
 
 
+class Used(NamedTuple):
+    """Seconds of CPU that a server used, and the whole machine."""
+
+    server: float
+    machine: float
+
+    @classmethod
+    def now(cls, pid: int) -> "Used":
+        """Return what was used up to now, by a server and by all."""
+        times = psutil.cpu_times()
+        return cls(cpu_seconds(pid), sum(times) - times.idle - times.iowait - times.guest)
+
+    def __sub__(self, before: "Used") -> "Used":
+        """Return what was used since then."""
+        return Used(self.server - before.server, self.machine - before.machine)
+
+
 def hold(service: Service, size: Size, server: str = INFLUXD) -> Held:
     """Write as the size says, and say how that went."""
     prepare(server, service)
@@ -95,9 +117,9 @@ def hold(service: Service, size: Size, server: str = INFLUXD) -> Held:
     turns = schedule(size, all_bodies(size, makers, InfluxSettings().names()))
     with writers(service.port, size.writers) as open_writers:
         time.sleep(SETTLE_SECONDS)
-        before = cpu_seconds(service.pid)
+        before = Used.now(service.pid)
         sent = open_writers.write(turns)
-    used = cpu_seconds(service.pid) - before
+        used = Used.now(service.pid) - before
     values = values_per_tick(makers, FLEETS[size.fleet])
     return _held(service, size, sent, used, values, series(server, service))
 
@@ -112,7 +134,7 @@ def make_series(service: Service, size: Size, makers: Makers) -> None:
     assert not sent.failed, sent.words
 
 
-def _held(service: Service, size: Size, sent: Sent, used: float, values: float, known: int) -> Held:
+def _held(service: Service, size: Size, sent: Sent, used: Used, values: float, known: int) -> Held:
     return Held(
         size=size,
         values=values * size.nodes * (size.ticks + 1 - size.first) / sent.seconds,
@@ -121,8 +143,9 @@ def _held(service: Service, size: Size, sent: Sent, used: float, values: float, 
         p99=statistics.quantiles(sent.latencies, n=100, method="inclusive")[98],
         longest=max(sent.latencies),
         failed=sent.failed,
-        server=used / sent.seconds,
+        server=used.server / sent.seconds,
         generator=sent.cpu_seconds / sent.seconds,
+        others=(used.machine - used.server - sent.cpu_seconds) / sent.seconds,
         resident=memory(service.pid).resident,
         most=most_memory(service.pid),
         series=known,
@@ -132,13 +155,12 @@ def _held(service: Service, size: Size, sent: Sent, used: float, values: float, 
 
 def table(rows: Sequence[Held]) -> str:
     """Return the rows as a Markdown table."""
-    columns = (
-        *("nodes", "kind", "shipped every s", "writes/s", "values/s", "write p50 s", "p99 s"),
-        *("longest s", "failed", "server CPUs", "generator CPUs", "RSS MiB", "most MiB", "series"),
-        "",
+    head = (
+        "| nodes | kind | shipped every s | writes/s | values/s | write p50 s | p99 s | longest s "
+        "| failed | server CPUs | generator | others | RSS MiB | most MiB | series | |\n"
     )
-    head = f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|\n"
-    return head + "".join(f"| {' | '.join(_cells(row))} |\n" for row in rows)
+    line = "|---" * (head.count("|") - 1) + "|\n"
+    return head + line + "".join(f"| {' | '.join(_cells(row))} |\n" for row in rows)
 
 
 def _cells(row: Held) -> list[str]:
@@ -146,7 +168,7 @@ def _cells(row: Held) -> list[str]:
     names = [str(size.nodes), size.fleet, str(TICK_SECONDS * size.ticks_per_write)]
     rates = [f"{row.writes:.0f}", f"{row.values:.0f}"]
     seconds = [f"{each:.3f}" for each in (row.median, row.p99, row.longest)]
-    cores = [f"{row.server:.2f}", f"{row.generator:.2f}"]
+    cores = [f"{each:.2f}" for each in (row.server, row.generator, row.others)]
     sizes = [f"{each / 2**20:.0f}" for each in (row.resident, row.most)]
     verdict = "holds" if row.good else "falls behind"
     return [*names, *rates, *seconds, str(row.failed), *cores, *sizes, str(row.series), verdict]
