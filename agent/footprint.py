@@ -284,25 +284,32 @@ class Totals(msgspec.Struct):
 
     def _reduce(self, step: Step, value: Value, seconds: float, sums: dict[str, float]) -> None:
         """Take in one value; `sums` are those of this tick, over all its samples."""
-        _, reducer, target, series, busiest = step
+        reducer, target = step.reducer, step.target
         if reducer == "last" or isinstance(value, str):
             self.values[target] = value
         elif reducer in ("total", "whole"):
-            before = self.counters.get(series)
-            grown = 0.0 if before == value else self._add(step, before, value)
-            if busiest and seconds > 0:
-                sums[busiest] = sums.get(busiest, 0.0) + grown / seconds
+            self._take_counter(step, value, seconds, sums)
         elif reducer == "sum":
             sums[target] = sums.get(target, 0.0) + value
         elif reducer == "count":
             self.count(target)
-        elif seconds > 0 and reducer == "added":
-            self.values[target] = float(self.values.get(target, 0.0)) + value
-        elif seconds > 0 and reducer == "peak":
-            self.keep_highest(target, value)
-        elif seconds > 0:
+        elif seconds <= 0:
+            return  # there is no time that it would tell of
+        elif reducer == "mean":
             self.sums[target] = self.sums.get(target, 0.0) + value * seconds
             self.weights[target] = self.weights.get(target, 0.0) + seconds
+        elif reducer == "peak":
+            self.keep_highest(target, value)
+        else:  # added
+            self.values[target] = float(self.values.get(target, 0.0)) + value
+
+    def _take_counter(
+        self, step: Step, value: float, seconds: float, sums: dict[str, float]
+    ) -> None:
+        before = self.counters.get(step.series)
+        grown = 0.0 if before == value else self._add(step, before, value)
+        if step.busiest and seconds > 0:
+            sums[step.busiest] = sums.get(step.busiest, 0.0) + grown / seconds
 
     def keep_highest(self, target: str, value: float) -> None:
         """Take a value if it is the highest so far."""

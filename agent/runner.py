@@ -1,12 +1,14 @@
 """Run the probes of a tick: most of them here, those that can hang in a worker with a deadline."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from agent.samecpu import run_anywhere, wake_here
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample
 
@@ -104,7 +106,8 @@ class Worker(Runner):
         self._asked = False  # whether this tick's sample is under way
         self._here = False  # whether this tick's sample is taken in the calling thread
         # a daemon: a thread stuck in a dead driver must not keep the process alive
-        threading.Thread(target=self._work, name=f"probe-{kind.name}", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name=f"probe-{kind.name}", daemon=True)
+        self._thread.start()
 
     def open(self, deadline: float) -> None:
         """Wait for the thread to find the source, at most until `deadline`."""
@@ -119,6 +122,7 @@ class Worker(Runner):
         self._asked = ready and not self._here
         if self._asked:
             self._busy = True
+            wake_here(self._thread.native_id or 0)
             self._requests.put(True)
 
     def finish(self, deadline: float) -> Sequence[Sample]:
@@ -154,9 +158,12 @@ class Worker(Runner):
         self._busy = False
 
     def _work(self) -> None:
+        cpus = os.sched_getaffinity(0)
         self._answers.put(self._attempt(self._construct))
         while self._is_asked():
-            self._answers.put(self._attempt(self.probe.sample) if self.probe else ())
+            answer = self._attempt(self.probe.sample) if self.probe else ()
+            run_anywhere(cpus)  # between two samples it may wake by itself
+            self._answers.put(answer)
         super().close()
 
     def _is_asked(self) -> bool:

@@ -11,12 +11,13 @@ the bound is unknown.
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.labels.gpuroofs import GpuRoofs, Signature, with_defaults
 from agent.labels.reference import BUSY_FROM, Look, only_one, signature_in, windows
 from probes.gpm import Reading
 from probes.gpu_device import SeenGpu
-from probes.sample import Sample, Tags, Value, tags
+from probes.sample import Sample, Tags, Value
 from workloads.roofline import Bound, Fractions
 
 HYSTERESIS = 0.15
@@ -168,10 +169,19 @@ def signature_of(fields: Fields, watts: float | None = None) -> Signature | None
     return Signature(power, memory, clock)
 
 
+class _Part(NamedTuple):
+    """A part of an interval: shares of the roofs, share in which any kernel ran, and length."""
+
+    fractions: Fractions
+    busy: float | None
+    seconds: float
+
+
 @dataclass(slots=True)
 class _Gpu:
-    """One GPU from tick to tick."""
+    """One GPU from tick to tick; `index` is the tag of its samples."""
 
+    index: str
     model: str
     roofs: GpuRoofs
     last_ms: int
@@ -199,26 +209,27 @@ class _Gpu:
             "memory_ratio": fractions.memory,
             "link_ratio": fractions.link,
         }
-        parts: list[tuple[Fields, float]] = [(part.fields, part.seconds) for part in moments]
+        parts = [_Part(fractions, _busy(fields), seconds)]
+        if len(moments) > 1:  # otherwise the one moment is the interval
+            parts = [
+                _Part(fractions_of(each.fields, self.roofs), _busy(each.fields), each.seconds)
+                for each in moments
+            ]
         return {
             **{name: min(1.0, share) for name, share in shares.items() if share is not None},
-            **_held(self._time_under(parts or [(fields, seconds)], seconds)),
+            **_held(self._time_under(parts, seconds)),
             "evidence": str(fields.get("source", "")),
         }
 
-    def _time_under(
-        self, parts: Sequence[tuple[Fields, float]], seconds: float
-    ) -> dict[Bound, float]:
+    def _time_under(self, parts: Sequence[_Part], seconds: float) -> dict[Bound, float]:
         """Return the seconds of the interval under each roof, in order of appearance.
 
         The mean over a prefill and a decode would look balanced; its parts do not.
         """
-        whole = sum(length for _, length in parts) or 1.0
+        whole = sum(part.seconds for part in parts) or 1.0
         held: dict[Bound, float] = {}
-        for fields, length in parts:
-            busy = fields.get("graphics_active_ratio", fields.get("utilization_ratio"))
-            known = busy if isinstance(busy, float) else None
-            bound = self.tracker.update(fractions_of(fields, self.roofs), length, known)
+        for fractions, busy, length in parts:
+            bound = self.tracker.update(fractions, length, busy)
             held[bound] = held.get(bound, 0.0) + seconds * length / whole
         return held
 
@@ -294,17 +305,18 @@ class Labeller:
     def _label(
         self, sample: Sample, time_ms: int, moments: Mapping[str, Sequence[Reading]]
     ) -> Sample:
-        names = dict(sample.tags)
-        gpu = self._gpus.get(sample.tags)
-        if gpu is None:
-            model = names.get("model", "")
-            gpu = _Gpu(model, with_defaults(model, self._measured.get(model)), time_ms)
-            self._gpus[sample.tags] = gpu
+        gpu = self._gpus.get(sample.tags) or self._meet(sample.tags, time_ms)
         seconds = max(0.0, (time_ms - gpu.last_ms) / 1000)
         gpu.last_ms = time_ms
-        parts = moments.get(names["gpu"], ()) if sample.fields.get("source") == "gpm" else ()
-        bound = gpu.bound(sample.fields, seconds, parts)
-        return Sample("bound", tags(gpu=names["gpu"]), bound)
+        parts = moments.get(gpu.index, ()) if sample.fields.get("source") == "gpm" else ()
+        return Sample("bound", (("gpu", gpu.index),), gpu.bound(sample.fields, seconds, parts))
+
+    def _meet(self, seen: Tags, time_ms: int) -> _Gpu:
+        names = dict(seen)
+        model = names.get("model", "")
+        roofs = with_defaults(model, self._measured.get(model))
+        gpu = self._gpus[seen] = _Gpu(names["gpu"], model, roofs, time_ms)
+        return gpu
 
 
 def _held(seconds: Mapping[Bound, float]) -> dict[str, Value]:
@@ -313,6 +325,11 @@ def _held(seconds: Mapping[Bound, float]) -> dict[str, Value]:
     return {f"{bound}_seconds": length for bound, length in seconds.items()} | {
         "bound": longest.value
     }
+
+
+def _busy(fields: Fields) -> float | None:
+    busy = fields.get("graphics_active_ratio", fields.get("utilization_ratio"))
+    return busy if isinstance(busy, float) else None
 
 
 def _share(part: object, whole: object) -> float | None:

@@ -145,6 +145,10 @@ class Agent(Contender):
         return 'store = "local"'
 
     @property
+    def flush_seconds(self) -> float:
+        return 10.0
+
+    @property
     def command(self) -> list[str]:
         return [ROOFLIGHT, "agent", "--interval", f"{self.interval:g}"]
 
@@ -176,6 +180,7 @@ class Agent(Contender):
     def _write_config(self, folder: Path, store: str) -> None:
         text = (
             f'cluster = "benchmark"\nhost = "node1"\n{store}\n[agent]\nstate_directory = "state"\n'
+            f"flush_seconds = {self.flush_seconds:g}\n"
         )
         (folder / "rooflight.toml").write_text(text)
 

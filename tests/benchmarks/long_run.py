@@ -26,6 +26,9 @@ from tests.benchmarks.trend import Trend, means, trend
 from tests.integration.services import influxd
 
 HERTZ = 20.0
+TICKS_IN_A_SHIPMENT = 10
+"""As at a tick a second and the usual 10 s: heaps grow with the largest body that they ever held."""
+
 MINUTES = 30.0
 WARM_UP_SHARE = 0.2
 """Of the run; caches fill and lazy imports happen in it, which is growth, but none for ever."""
@@ -44,6 +47,11 @@ class FastAgent(Agent):
     def settings(self) -> str:
         """Configuration of its own: jobs that Slurm runs here would be work that comes and goes."""
         return super().settings + '\n[slurm]\nnode = "a-node-without-jobs"'
+
+    @property
+    def flush_seconds(self) -> float:
+        """How often it ships."""
+        return TICKS_IN_A_SHIPMENT / self.hertz
 
     @property
     def command(self) -> list[str]:
