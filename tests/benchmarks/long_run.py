@@ -27,7 +27,7 @@ from tests.integration.services import influxd
 
 HERTZ = 20.0
 TICKS_IN_A_SHIPMENT = 10
-"""As at a tick a second and the usual 10 s: heaps grow with the largest body that they ever held."""
+"""As at a tick a second and the usual 10 s: a heap stays as large as its largest body made it."""
 
 MINUTES = 30.0
 WARM_UP_SHARE = 0.2
