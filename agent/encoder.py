@@ -15,23 +15,23 @@ class Encoder:
 
     def __init__(self, cluster: str, host: str) -> None:
         self._common = (("cluster", cluster), ("host", host))
-        self._keys: dict[tuple[str, Tags], bytes] = {}
+        self._keys: dict[tuple[str, Tags], str] = {}
 
     def lines(self, samples: Iterable[Sample], time_ms: int) -> dict[Database, bytes]:
         """Return the lines for each database that gets any."""
-        texts: dict[Database, list[bytes]] = {}
+        texts: dict[Database, list[str]] = {}
         for sample in samples:
             if sample.fields:
-                line = b"%b %b %d\n" % (self._key(sample), encode_fields(sample.fields), time_ms)
+                line = f"{self._key(sample)} {encode_fields(sample.fields.items())} {time_ms}\n"
                 texts.setdefault(CATALOGUE[sample.measurement].database, []).append(line)
-        return {database: b"".join(lines) for database, lines in texts.items()}
+        return {database: "".join(lines).encode() for database, lines in texts.items()}
 
-    def _key(self, sample: Sample) -> bytes:
+    def _key(self, sample: Sample) -> str:
         known = self._keys.get((sample.measurement, sample.tags))
         if known is None:
             if len(self._keys) >= MOST_KEYS:
                 self._keys.clear()
             everything = tuple(sorted((*self._common, *sample.tags)))
-            known = series_key(sample.measurement, everything).encode()
+            known = series_key(sample.measurement, everything)
             self._keys[sample.measurement, sample.tags] = known
         return known

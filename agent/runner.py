@@ -1,14 +1,12 @@
 """Run the probes of a tick: most of them here, those that can hang in a worker with a deadline."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from agent.samecpu import run_anywhere, wake_here
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample
 
@@ -104,10 +102,8 @@ class Worker(Runner):
         self._answers: SimpleQueue[Sequence[Sample]] = SimpleQueue()
         self._busy = True  # the thread begins by opening the probe
         self._asked = False  # whether this tick's sample is under way
-        self._here = False  # whether this tick's sample is taken in the calling thread
         # a daemon: a thread stuck in a dead driver must not keep the process alive
-        self._thread = threading.Thread(target=self._work, name=f"probe-{kind.name}", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._work, name=f"probe-{kind.name}", daemon=True).start()
 
     def open(self, deadline: float) -> None:
         """Wait for the thread to find the source, at most until `deadline`."""
@@ -117,22 +113,23 @@ class Worker(Runner):
         """Ask the thread for a sample, unless it still hangs in the last one."""
         if self._busy:
             self._forget_late_answer()
-        ready = not self._busy and self.probe is not None
-        self._here = ready and self.probe is not None and not self.probe.may_hang_now()
-        self._asked = ready and not self._here
+        self._asked = not self._busy and self.probe is not None
         if self._asked:
             self._busy = True
-            wake_here(self._thread.native_id or 0)
             self._requests.put(True)
 
     def finish(self, deadline: float) -> Sequence[Sample]:
-        """Return the thread's answer if it comes in time, or take the sample here."""
-        if self._here:
-            return super().finish(deadline)
+        """Return the thread's answer if it comes in time."""
         if self._asked:
             return self._collect(deadline)
         self.health.stalled += self._busy
         return ()
+
+    def surely(self, deadline: float) -> Sequence[Sample] | None:
+        """Return a sample taken in the calling thread; None if it might hang."""
+        if self._busy or self.probe is None or self.probe.may_hang_now():
+            return None
+        return super().finish(deadline)
 
     def close(self) -> None:
         """End the thread, which closes the probe; a thread that hangs is left behind."""
@@ -158,12 +155,9 @@ class Worker(Runner):
         self._busy = False
 
     def _work(self) -> None:
-        cpus = os.sched_getaffinity(0)
         self._answers.put(self._attempt(self._construct))
         while self._is_asked():
-            answer = self._attempt(self.probe.sample) if self.probe else ()
-            run_anywhere(cpus)  # between two samples it may wake by itself
-            self._answers.put(answer)
+            self._answers.put(self._attempt(self.probe.sample) if self.probe else ())
         super().close()
 
     def _is_asked(self) -> bool:
@@ -191,10 +185,12 @@ def read_all(
     """
     apart: list[Worker] = []
     for each in runners:
-        if isinstance(each, Worker):
-            apart.append(each)
-        else:
+        if not isinstance(each, Worker):
             yield each, each.finish(deadline)
+        elif (samples := each.surely(deadline)) is not None:
+            yield each, samples
+        else:
+            apart.append(each)
     for worker in apart:
         worker.begin()
     for worker in apart:

@@ -270,13 +270,11 @@ class _Row:
         courses = [Course(known[name], seen) for name, seen in line.fields.items()]
         self._moving = [course for course in courses if course.moves]
         nothing = random.Random()
-        still = {each.name: each.after(0, nothing) for each in courses if not each.moves}
-        self._still = encode_fields(still).decode()
+        still = [(each.name, each.after(0, nothing)) for each in courses if not each.moves]
+        self._still = encode_fields(still)
 
     def text(self, time_ms: int, ticks: int, chance: random.Random) -> str:
-        moving = encode_fields(
-            {each.name: each.after(ticks, chance) for each in self._moving}
-        ).decode()
+        moving = encode_fields((each.name, each.after(ticks, chance)) for each in self._moving)
         fields = ",".join(filter(None, (self._still, moving)))
         return f"{self.line.key} {fields} {self.line.start_ms or time_ms}\n"
 

@@ -41,6 +41,7 @@ from tests.nvml.build import environment
 
 PARTS: tuple[tuple[object, str, str], ...] = (
     (Runner, "finish", "probe {}"),
+    (Worker, "surely", "probe {}"),
     (Worker, "begin", "probe {}"),
     (Worker, "finish", "probe {}"),
     (Cgroup, "read", "control groups of jobs"),

@@ -1,13 +1,11 @@
 """Probes in a thread of their own: what they do between two samples."""
 
-import os
 import threading
 import time
 from collections.abc import Sequence
-from queue import SimpleQueue
 from typing import ClassVar
 
-from agent.runner import Worker
+from agent.runner import Worker, read_all
 from probes.probe import Context, Probe
 from probes.sample import Sample
 
@@ -39,8 +37,8 @@ class Glancing(Probe):
 
 
 def sample(worker: Worker) -> Sequence[Sample]:
-    worker.begin()
-    return worker.finish(time.monotonic() + PATIENCE)
+    ((_, samples),) = read_all([worker], time.monotonic() + PATIENCE)
+    return samples
 
 
 def test_a_probe_glances_between_samples_and_a_failed_glance_is_counted() -> None:
@@ -95,33 +93,4 @@ def test_a_probe_that_wants_no_glances_gets_none() -> None:
     worker = Worker(Patient, Context())
     worker.open(time.monotonic() + PATIENCE)
     assert [each.fields["glances"] for _ in range(3) for each in sample(worker)] == [0.0] * 3
-    worker.close()
-
-
-class Placed(Glancing):
-    """Tells on which CPUs it may run, at a sample and at the glances after it."""
-
-    seen: ClassVar["SimpleQueue[set[int]]"]
-
-    def glance(self) -> None:
-        self.seen.put(os.sched_getaffinity(0))
-
-    def sample(self) -> Sequence[Sample]:
-        while not self.seen.empty():
-            self.seen.get()
-        (cpu,) = os.sched_getaffinity(0)
-        return [Sample("seen", (), {"cpu": float(cpu)})]
-
-
-def test_a_probe_is_read_on_the_cpu_of_who_waits_for_it_and_is_free_afterwards() -> None:
-    Placed.seen = SimpleQueue()
-    worker = Worker(Placed, Context())
-    worker.open(time.monotonic() + PATIENCE)
-    mine = os.sched_getaffinity(0)
-    for cpu in mine:
-        os.sched_setaffinity(0, {cpu})
-        (found,) = sample(worker)
-        os.sched_setaffinity(0, mine)
-        assert found.fields == {"cpu": float(cpu)}
-        assert Placed.seen.get(timeout=PATIENCE) == mine
     worker.close()
