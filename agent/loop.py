@@ -308,10 +308,11 @@ class Loop:
 
     def _held(self, label: Sample) -> Sample:
         """Add to a `bound` sample whether a job holds the GPU."""
-        held = any(running.owns(gpu_index(label)) for running in self.jobs)
+        index = gpu_index(label)
+        held = any(running.owns(index) for running in self.jobs)
         idle = held and label.fields["bound"] == Bound.IDLE.value
         states = {"held_state": float(held), "held_idle_state": float(idle)}
-        return label._replace(fields={**label.fields, **states})
+        return Sample(label.measurement, label.tags, {**label.fields, **states})
 
     def _now_ms(self) -> int:
         return int(self.clock.time() * 1000)

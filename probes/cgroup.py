@@ -42,8 +42,9 @@ class CgroupPaths:
 class Cgroup:
     """One control group, read again and again; its files stay open until `close`.
 
-    v1 is read where it has the group: with both mounted, that is where the controllers are. What
-    the groups below have to be walked through for (number of processes, v1's kills) is `Seldom`.
+    v1 is read where it has the group: with both mounted, that is where the controllers are. The
+    limit is `Seldom`, and so is what the groups below have to be walked through for (number of
+    processes, v1's kills).
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Cgroup:
         self.paths = paths
         self._roots = roots
         self._files: dict[str, KeptFile] = {}
-        self._below = Seldom(self._read_below, SELDOM_SECONDS, monotonic)
+        self._seldom = Seldom(self._read_seldom, SELDOM_SECONDS, monotonic)
 
     def read(self) -> dict[str, Value]:
         """Return the fields of `job_cgroup`; empty if the group is gone."""
@@ -66,11 +67,11 @@ class Cgroup:
         else:
             return {}
         known: dict[str, Value] = {name: it for name, it in fields.items() if it is not None}
-        return {**known, **self._below.values(), "source": source} if known else {}
+        return {**known, **self._seldom.values(), "source": source} if known else {}
 
     def freshen(self) -> None:
-        """Have the next reading walk through the groups below, too."""
-        self._below.forget()
+        """Have the next reading read what seldom changes, too."""
+        self._seldom.forget()
 
     def close(self) -> None:
         """Close the kept files."""
@@ -100,7 +101,6 @@ class Cgroup:
             "cpu_system_seconds": _divided(parse_named(cpu, "system_usec"), 1e6),
             "memory_bytes": number(text("memory.current")),
             "memory_peak_bytes": number(text("memory.peak")),  # since Linux 5.19
-            "memory_limit_bytes": number(text("memory.max")),  # no number but `max` if none
             "shared_memory_bytes": parse_named(text("memory.stat"), "shmem"),
             "oom_kills_total": parse_named(text("memory.events"), "oom_kill"),
             "cpu_pressure_seconds": parse_stall(text("cpu.pressure")),
@@ -116,14 +116,12 @@ class Cgroup:
             return self._text(folders[controller], file) if controller in folders else ""
 
         cpu = text("cpuacct", "cpuacct.stat")
-        limit = number(text("memory", "memory.limit_in_bytes"))
         return {
             "cpu_seconds": _divided(number(text("cpuacct", "cpuacct.usage")), 1e9),
             "cpu_user_seconds": _divided(parse_named(cpu, "user"), TICKS_PER_SECOND),
             "cpu_system_seconds": _divided(parse_named(cpu, "system"), TICKS_PER_SECOND),
             "memory_bytes": number(text("memory", "memory.usage_in_bytes")),
             "memory_peak_bytes": number(text("memory", "memory.max_usage_in_bytes")),
-            "memory_limit_bytes": None if limit is None or limit >= NO_LIMIT else limit,
             "shared_memory_bytes": parse_named(text("memory", "memory.stat"), "total_shmem"),
             **_moved(self._devices_v1(text), self._roots),
         }
@@ -134,13 +132,23 @@ class Cgroup:
         moved = "blkio.throttle.io_service_bytes"
         return parse_service_bytes(text("blkio", f"{moved}_recursive") or text("blkio", moved))
 
-    def _read_below(self) -> dict[str, Value]:
+    def _read_seldom(self) -> dict[str, Value]:
         fields: dict[str, Value] = {"processes_total": float(len(processes_of(self.paths)))}
+        if (limit := self._read_limit()) is not None:
+            fields["memory_limit_bytes"] = limit
         # the one v1 counter that leaves out the groups below
         files = _texts(self.paths.v1.get("memory"), "memory.oom_control") if self._is_v1() else []
         counts = [parse_named(text, "oom_kill") for text in files]
         known = [count for count in counts if count is not None]
         return {**fields, "oom_kills_total": sum(known)} if known else fields
+
+    def _read_limit(self) -> float | None:
+        """Return the limit of memory in bytes; None if there is none, which v2 calls `max`."""
+        v1, v2 = self.paths.v1.get("memory"), self.paths.v2
+        if self._is_v1():
+            limit = number(self._text(v1, "memory.limit_in_bytes")) if v1 else None
+            return None if limit is None or limit >= NO_LIMIT else limit
+        return number(self._text(v2, "memory.max")) if v2 else None
 
 
 def processes_of(paths: CgroupPaths) -> set[int]:

@@ -237,22 +237,52 @@ def test_pcie_counters_are_told_only_where_no_wrap_can_hide(replay: StartReplay)
     assert [line for line in a100.probe.limits() if "32 bits" in line and "GPU 3 " in line]
 
 
-def test_a_call_that_is_not_supported_is_made_once(
-    replay: StartReplay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[int, ...]] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every field that NVML is asked for."""
+    found: list[int] = []
     real = pynvml.nvmlDeviceGetFieldValues
 
-    def count(handle: object, fields: list[tuple[int, int]]) -> object:
-        asked.append(tuple(field for field, _ in fields))
+    def note(handle: object, fields: list[tuple[int, int]]) -> object:
+        found.extend(field for field, _ in fields)
         return real(handle, fields)
 
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetFieldValues", count)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetFieldValues", note)
+    return found
+
+
+def test_a_call_that_is_not_supported_is_made_once(replay: StartReplay, asked: list[int]) -> None:
     a100 = replay("four_a100.csv")
     a100.at(0)
-    a100.at(1)
-    first, second = asked[0], asked[4]
-    assert set(first) - set(second) == {269, 270, 271, 82}
+    first = {*asked}
+    asked.clear()
+    a100.at(10)
+    assert first - {*asked} == {269, 270, 271, 82}
+
+
+def test_counters_that_stand_still_are_read_now_and_then_and_while_a_gpu_is_slowed(
+    replay: StartReplay, tmp_path: Path, asked: list[int]
+) -> None:
+    trace = """t_seconds,gpu,throttle_reasons,throttle_power_cap_ns,pcie_replays
+0,0,0,1e9,3
+1,0,0,2e9,4
+2,0,4,3e9,5
+3,0,0,4e9,6
+4,0,0,5e9,7
+12,0,0,6e9,8
+"""
+    one = replay(write_trace(tmp_path / "slowed.csv", trace))
+
+    def seen(at: float) -> tuple[object, object]:
+        fields = one.at(at)["0"]
+        return fields["throttle_power_cap_seconds"], fields["pcie_replays_total"]
+
+    assert [seen(at) for at in (0, 1, 2, 3)] == [(1.0, 3.0), (1.0, 3.0), (3.0, 5.0), (3.0, 5.0)]
+    assert asked.count(74) == asked.count(94) == 2
+    one.probe.freshen()
+    assert seen(4) == (5.0, 7.0)
+    assert seen(12) == (5.0, 7.0)
+    assert seen(13) == (6.0, 8.0)
 
 
 def test_a_lost_gpu_is_left_out_and_the_others_go_on(replay: StartReplay) -> None:
