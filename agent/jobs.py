@@ -88,15 +88,17 @@ class Tick:
     Attributes:
         readings: what goes into every job's footprint.
         measurements: names of what there is.
-        gpus: samples of GPUs with their index.
+        gpus: samples of each GPU, by its index.
 
     """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.readings = NODE_RULES.read(samples)
         self.measurements = {sample.measurement for sample in samples}
-        of_gpus = (sample for sample in samples if sample.measurement in ("gpu", "bound"))
-        self.gpus = [(gpu_index(sample), sample) for sample in of_gpus]
+        self.gpus: dict[str, list[Sample]] = {}
+        for sample in samples:
+            if sample.measurement in ("gpu", "bound"):
+                self.gpus.setdefault(gpu_index(sample), []).append(sample)
 
 
 class RunningJob:
@@ -156,9 +158,9 @@ class RunningJob:
         for measurement in COUNTS.keys() & there:
             saved.node.count(COUNTS[measurement])
         self._fold_busiest(seconds)
-        for index, sample in tick.gpus:
+        for index, of_gpu in tick.gpus.items():
             if self.owns(index):
-                self._fold_gpu(index, sample, seconds)
+                self._fold_gpu(index, of_gpu, seconds)
 
     def rows(self, interval: float, *, final: bool) -> Iterator[Sample]:
         """Yield the `job_footprint` sample and one `job_gpu_footprint` per GPU."""
@@ -194,16 +196,16 @@ class RunningJob:
         step = max(1, round(interval * 1000))
         return self.saved.last_ms // step - self.job.start_ms // step + 1 + final
 
-    def _fold_gpu(self, index: str, sample: Sample, seconds: float) -> None:
+    def _fold_gpu(self, index: str, samples: Sequence[Sample], seconds: float) -> None:
         totals = self.saved.gpus.setdefault(index, Totals())
-        totals.fold(GPU_RULES, [sample], seconds)
-        if sample.measurement == "bound":
-            return
-        names = dict(sample.tags)
-        totals.values |= {"uuid": names["uuid"], "model": names["model"]}
-        for name, processes in self.gpus.processes(index).items():
-            totals.keep_highest(name, processes)
-        totals.count("samples_total")
+        totals.fold(GPU_RULES, samples, seconds)
+        for measurement, tags_of_gpu, _ in samples:
+            if measurement == "gpu":
+                names = dict(tags_of_gpu)
+                totals.values |= {"uuid": names["uuid"], "model": names["model"]}
+                totals.count("samples_total")
+                for name, processes in self.gpus.processes(index).items():
+                    totals.keep_highest(name, processes)
 
     def _fold_busiest(self, seconds: float) -> None:
         """Keep the highest CPU utilization between two samples."""

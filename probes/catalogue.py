@@ -198,8 +198,8 @@ GPM_RATIOS = {
 GPU = _measurement(
     "gpu",
     ("gpu", "uuid", "model"),
-    "One GPU, or one MIG instance (NVML; with GPM on Hopper and later). Memory errors may be 9 s "
-    "old.",
+    "One GPU, or one MIG instance (NVML; with GPM on Hopper and later). Memory errors, PCIe "
+    "replays and seconds of throttling are in a sample every 9 s, and when a job begins or ends.",
     gauge("utilization_ratio", "time in which any kernel ran; says nothing of how much of the GPU"),
     gauge("memory_utilization_ratio", "time in which memory was read or written; not bandwidth"),
     gauge("memory_used_bytes", "device memory in use", PEBI),
@@ -306,7 +306,8 @@ INFINIBAND = _measurement(
     "infiniband",
     ("device", "port"),
     "One port of an InfiniBand, Omni-Path or RoCE device (/sys/class/infiniband). Traffic and "
-    "congestion are of the sample's moment; errors and the link may be 9 s old.",
+    "congestion are in every sample; errors and the link in one every 9 s, and when a job begins "
+    "or ends.",
     counter("receive_bytes", "data received (the kernel's 4-byte words times four)"),
     counter("transmit_bytes", "data sent (the kernel's 4-byte words times four)"),
     gauge("rate_bits_per_second", "signalling rate of the link now"),

@@ -56,7 +56,8 @@ class Cgroup:
         self.paths = paths
         self._roots = roots
         self._files: dict[str, KeptFile] = {}
-        self._seldom = Seldom(self._read_seldom, SELDOM_SECONDS, monotonic)
+        self._seldom = Seldom(self._read_seldom, SELDOM_SECONDS)
+        self._monotonic = monotonic
 
     def read(self) -> dict[str, Value]:
         """Return the fields of `job_cgroup`; empty if the group is gone."""
@@ -67,7 +68,10 @@ class Cgroup:
         else:
             return {}
         known: dict[str, Value] = {name: it for name, it in fields.items() if it is not None}
-        return {**known, **self._seldom.values(), "source": source} if known else {}
+        if not known:
+            return {}
+        # told always: a job may be shorter than these are old
+        return {**known, **self._seldom.values(self._monotonic()), "source": source}
 
     def freshen(self) -> None:
         """Have the next reading read what seldom changes, too."""

@@ -59,7 +59,8 @@ class CpuProbe(Probe):
         self._load = KeptFile(proc / "loadavg", ONE_RECORD)
         self._cpuinfo = proc / "cpuinfo"
         self._clocks = sorted((sys / "devices/system/cpu").glob("cpu*/cpufreq/scaling_cur_freq"))
-        self._frequency = Seldom(self._read_frequency, FREQUENCY_SECONDS, context.monotonic)
+        self._frequency = Seldom(self._read_frequency, FREQUENCY_SECONDS)
+        self._monotonic = context.monotonic
         self._ticks_per_second = os.sysconf("SC_CLK_TCK")
         self._last: Stat | None = None
         if not self._stat.path.exists():
@@ -84,7 +85,7 @@ class CpuProbe(Probe):
         self._last = stat
         with suppress(OSError):
             fields |= parse_loadavg(self._load.read())
-        if (frequency := self._frequency.values()) is not None:
+        if (frequency := self._frequency.values(self._monotonic())) is not None:
             fields["frequency_hertz"] = frequency
         return [Sample("cpu", (), fields)] if fields else []
 

@@ -76,8 +76,8 @@ COUNTERS: dict[FieldId, tuple[str, float]] = {
 
 REPLAYS: FieldId = (94, 0)
 STANDING = (*(throttle.counter for throttle in THROTTLES), REPLAYS)
-"""Counters that stand still on a sound GPU that nothing slows: `Seldom`, but for one that is slowed
-now, which spares a quarter of a GPU's time."""
+"""Counters that are `Seldom`: whether anything slows the GPU now is in every sample. A driver's
+answers are made one by one, and these are two of three."""
 
 PCIE_COUNTERS: dict[FieldId, str] = {
     (197, 0): "pcie_transmit_bytes",
@@ -171,21 +171,21 @@ class Gpu:
         self._moments: list[gpm.Reading] = []
         self._told: tuple[gpm.Reading, ...] = ()
         self._monotonic = monotonic
-        self._facts = Seldom(lambda: dict(_numbers(device, FACTS)), FACTS_SECONDS, monotonic)
-        self._errors = Seldom(lambda: _memory_errors(device), SELDOM_SECONDS, monotonic)
-        self._standing = Seldom(lambda: device.field_values(STANDING), SELDOM_SECONDS, monotonic)
+        self._facts = Seldom(lambda: dict(_numbers(device, FACTS)), FACTS_SECONDS)
+        self._errors = Seldom(lambda: _memory_errors(device), SELDOM_SECONDS)
+        self._standing = Seldom(lambda: device.field_values(STANDING), SELDOM_SECONDS)
         self._read_time = monotonic()
         self._totals: dict[str, float] = {}
 
     def read(self) -> dict[str, Value]:
         """Return all fields but Xid events; raises `GpuLost`."""
         now = self._monotonic()
-        fields: dict[str, Value] = {**self._facts.values(), **self._errors.values()}
+        fields: dict[str, Value] = {**self._facts.values(now), **(self._errors.news(now) or {})}
         fields.update(_numbers(self.device, READINGS))
         fields.update(_utilization(self.device))
         fields.update(_memory(self.device))
         fields.update(self._processes())
-        fields.update(self._counters(now - self._read_time))
+        fields.update(self._counters(now))
         fields.update(self._activity())
         fields["source"] = "nvml" if self.meter is None else "gpm"
         self._read_time = now
@@ -228,12 +228,12 @@ class Gpu:
         )
         return {} if self.pids is None else {"processes_total": float(len(self.pids))}
 
-    def _counters(self, seconds: float) -> dict[str, float]:
+    def _counters(self, now: float) -> dict[str, float]:
         wanted = COUNTERS if self.meter is not None else (*COUNTERS, *PCIE_COUNTERS)
         values = self.device.field_values(wanted)
         fields = {name: values[i] * unit for i, (name, unit) in COUNTERS.items() if i in values}
         fields.update(self._pcie(values))
-        fields.update(self._slowing(seconds))
+        fields.update(self._slowing(now))
         return fields
 
     def _pcie(self, values: dict[FieldId, float]) -> dict[str, float]:
@@ -243,21 +243,19 @@ class Gpu:
         self.narrow_pcie = len(wide) < len(found)
         return wide
 
-    def _slowing(self, seconds: float) -> dict[str, float]:
-        """Return what stands still on a sound GPU that nothing slows, and whether anything does."""
-        reasons = _throttle_reasons(self.device)
-        if reasons is None or reasons & THROTTLED:
-            self._standing.forget()
-        values = self._standing.values()
+    def _slowing(self, now: float) -> dict[str, float]:
+        """Return what slowed the GPU, and whether anything does now."""
+        values = self._standing.news(now) or {}
         fields = {t.field: values[t.counter] / 1e9 for t in THROTTLES if t.counter in values}
         if REPLAYS in values:
             fields["pcie_replays_total"] = values[REPLAYS]
+        reasons = _throttle_reasons(self.device)
         if reasons is None:
             return fields
         fields["throttled_state"] = float(bool(reasons & THROTTLED))
         for throttle in THROTTLES:
             if self.device.lacks(throttle.counter):
-                held = seconds if reasons & throttle.bit else 0.0
+                held = now - self._read_time if reasons & throttle.bit else 0.0
                 fields[throttle.field] = self._add(throttle.field, held)
         return fields
 

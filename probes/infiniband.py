@@ -1,6 +1,6 @@
 """InfiniBand, Omni-Path and RoCE ports: data, packets, errors and congestion."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from probes.catalogue import INFINIBAND_COUNTERS, INFINIBAND_HARDWARE_COUNTERS
@@ -55,7 +55,7 @@ def parse_state(text: bytes) -> float | None:
 class _Port:
     """One port: its files, kept open, because a node has some hundred of them."""
 
-    def __init__(self, folder: Path, monotonic: Callable[[], float]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._tags = tags(device=folder.parent.parent.name, port=folder.name)
         self._link_layer = (read_text(folder / "link_layer") or "").strip()
         self._state = KeptFile(folder / "state", ONE_RECORD)
@@ -63,14 +63,14 @@ class _Port:
         files = _counter_files(folder)
         self._traffic = {field: file for field, file in files.items() if field in TRAFFIC}
         self._others = {field: file for field, file in files.items() if field not in TRAFFIC}
-        self._rest = Seldom(lambda: dict(self._read_rest()), SELDOM_SECONDS, monotonic)
+        self._rest = Seldom(lambda: dict(self._read_rest()), SELDOM_SECONDS)
 
-    def sample(self) -> Sample | None:
+    def sample(self, now: float) -> Sample | None:
         """Return what the port says now; None if it says nothing, as a port that is gone."""
         traffic = dict(_counted(self._traffic))
         if not traffic:
             self.freshen()
-        fields = {**traffic, **self._rest.values()}
+        fields = {**traffic, **(self._rest.news(now) or {})}
         if not fields:
             return None
         if self._link_layer:
@@ -146,9 +146,10 @@ class InfinibandProbe(Probe):
 
     def sample(self) -> Sequence[Sample]:
         """Read all ports; devices that were plugged in are found within a minute."""
-        if self._monotonic() - self._scanned >= RESCAN_SECONDS:
+        now = self._monotonic()
+        if now - self._scanned >= RESCAN_SECONDS:
             self._scan()
-        return [sample for port in self._ports.values() if (sample := port.sample())]
+        return [sample for port in self._ports.values() if (sample := port.sample(now))]
 
     def freshen(self) -> None:
         """Have the next sample read the error counters, too."""
@@ -157,12 +158,12 @@ class InfinibandProbe(Probe):
 
     def _scan(self) -> None:
         self._scanned = self._monotonic()
-        found = [port for device in _entries(self._folder) for port in _entries(device / "ports")]
-        for gone in self._ports.keys() - set(found):
+        found = {port for device in _entries(self._folder) for port in _entries(device / "ports")}
+        for gone in self._ports.keys() - found:
             self._ports.pop(gone).close()
-        self._ports = {
-            port: self._ports.get(port) or _Port(port, self._monotonic) for port in found
-        }
+        if added := found - self._ports.keys():
+            self._ports |= {port: _Port(port) for port in sorted(added)}
+            self.freshen()  # so that all ports tell of their links at the same samples
 
     def close(self) -> None:
         """Close the counters' files."""

@@ -70,6 +70,8 @@ class Here:
             runner.close()
 
     def _sample(self, deadline: float) -> list[Sample]:
+        for runner in self._runners:
+            runner.freshen()  # errors are told only when they are read, and shown at every look
         found = read_all(self._runners, deadline)
         return [plausible(sample)[0] for _, samples in found for sample in samples]
 
