@@ -22,7 +22,7 @@ from tests.benchmarks import contenders
 from tests.benchmarks.accounting import cpu_seconds
 from tests.benchmarks.contenders import ROOFLIGHT, Agent, Contender, ShippingAgent
 from tests.benchmarks.overhead import machine
-from tests.benchmarks.trend import Trend, means, trend
+from tests.benchmarks.trend import Trend, drift, means, trend
 from tests.integration.services import influxd
 
 HERTZ = 20.0
@@ -102,7 +102,7 @@ class Figures:
             "descriptors": [each.descriptors for each in self.readings],
             "threads": [each.threads for each in self.readings],
         }
-        found = {name: (values, trend(hours, values)) for name, values in columns.items()}
+        found = {name: (values, drift(hours, values)) for name, values in columns.items()}
         late = [milliseconds for _, milliseconds in self.late]
         found["lateness, ms"] = (late, trend([when for when, _ in self.late], late))
         return found

@@ -1,4 +1,4 @@
-"""Does a series grow? A straight line through it, and how far to trust its slope."""
+"""Does a series grow? Its slope, and how far to trust it."""
 
 import math
 import statistics
@@ -44,6 +44,21 @@ def trend(hours: Sequence[float], values: Sequence[float]) -> Trend:
     fit = statistics.linear_regression(xs, ys)
     residual = sum((y - fit.slope * x - fit.intercept) ** 2 for x, y in zip(xs, ys, strict=True))
     return Trend(fit.slope, STUDENT * math.sqrt(residual / (len(xs) - 2) / spread))
+
+
+def drift(hours: Sequence[float], values: Sequence[float]) -> Trend:
+    """Return the trend of a series whose changes stay, as those of memory: a page stays touched.
+
+    A line through such a series takes two chance steps for a slope. Here the steps over parts of
+    the time are the draws: their mean is the slope, their spread the noise, so that a few pages at
+    odd times are no growth yet. Source: Granger and Newbold, "Spurious Regressions in
+    Econometrics", 1974.
+    """
+    edges = [part * (len(values) - 1) // BLOCKS for part in range(BLOCKS + 1)]
+    steps = [values[end] - values[begin] for begin, end in pairwise(edges)]
+    part = (hours[-1] - hours[0]) / BLOCKS
+    noise = STUDENT * statistics.stdev(steps) / math.sqrt(BLOCKS)
+    return Trend(statistics.fmean(steps) / part, noise / part)
 
 
 def means(values: Sequence[float], parts: int) -> list[float]:

@@ -1,8 +1,9 @@
 import random
+from itertools import accumulate
 
 import pytest
 
-from tests.benchmarks.trend import trend
+from tests.benchmarks.trend import drift, trend
 
 HOURS = [second / 3600 for second in range(1800)]
 
@@ -37,3 +38,31 @@ def test_a_leak_larger_than_the_wandering_is_found() -> None:
     found = trend(HOURS, wandering(1, slope=500.0))
     assert not found.flat
     assert found.slope == pytest.approx(500.0, abs=2 * found.noise)
+
+
+def stairs(seed: int, pages: int) -> list[float]:
+    """The memory of a process that touches so many new pages of 4 KiB, at odd times."""
+    numbers = random.Random(seed)
+    at = [numbers.choice(HOURS) for _ in range(pages)]
+    return [30_000 + 4.0 * sum(moment <= hour for moment in at) for hour in HOURS]
+
+
+def test_a_few_pages_are_no_growth_and_many_are() -> None:
+    assert drift(HOURS, [30_000.0] * len(HOURS)).flat
+    assert all(drift(HOURS, stairs(seed, 2)).flat for seed in range(50))
+    assert not any(drift(HOURS, stairs(seed, 12)).flat for seed in range(50))
+
+
+def test_the_drift_of_a_leak_is_its_speed() -> None:
+    found = drift(HOURS, [30_000 + 100.0 * hour for hour in HOURS])
+    assert found.slope == pytest.approx(100.0)
+    assert not found.flat
+
+
+def test_where_changes_stay_a_line_takes_chance_for_a_slope_and_steps_do_not() -> None:
+    walks = []
+    for seed in range(200):
+        numbers = random.Random(seed)
+        walks.append(list(accumulate(numbers.gauss(0, 1) for _ in HOURS)))
+    assert 180 <= sum(drift(HOURS, walk).flat for walk in walks) <= 200
+    assert sum(trend(HOURS, walk).flat for walk in walks) < 100
