@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import contenders, instructions, overhead, pcp, under_load
+from tests.benchmarks import alternate, contenders, instructions, overhead, pcp, under_load
 from tests.benchmarks.accounting import family
+from tests.benchmarks.contenders import REPOSITORY
 from tests.benchmarks.instructions import Load
 from tests.benchmarks.tables import Figures, table
 
@@ -116,3 +117,10 @@ def test_instructions_of_a_sample_are_counted() -> None:
         pytest.skip("valgrind is not installed")
     (count,) = instructions.count([Load()], first_ticks=1, more_ticks=10, repeats=1).values()
     assert LEAST_INSTRUCTIONS <= count.mean <= HOST_SAMPLE_INSTRUCTIONS
+
+
+def test_ticks_of_two_checkouts_are_measured_in_turn() -> None:
+    here, there = alternate.measure([REPOSITORY, REPOSITORY], None, ticks=5, pause=0.01)
+    assert len(here) == len(there) == 5
+    assert all(0.05 < each < 50 for each in (*here, *there))
+    assert "tick by tick" in alternate.words_for(here, there)
