@@ -12,6 +12,7 @@ from tests.faults.bed import Bed, bed, settle
 from tests.faults.run import run
 from tests.faults.story import STATUSES, TROUBLES, episodes
 from tests.faults.verdict import judge
+from tests.faults.witness import read_records
 from tests.integration.services import Missing, influxd
 
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
@@ -89,3 +90,13 @@ def test_a_seed_tells_the_same_story_again() -> None:
         assert {words.split()[0] for words in told(seed, rounds)} == set(TROUBLES)
         statuses = [words.split()[1] for words in told(seed, rounds * 9) if "status" in words]
         assert set(statuses) == {str(status) for status in STATUSES}
+
+
+def test_a_record_that_is_torn_was_never_begun() -> None:
+    whole = b"begun 1 metrics 8\na b=1 2\nfinished 1\n"
+    second = b"begun 2 metrics 8\na b=1 3\n"
+    for length in range(len(second)):
+        (record,) = read_records(whole + second[:length])
+        assert (record.lines, record.finished) == (b"a b=1 2\n", True)
+    *_, record = read_records(whole + second)
+    assert (record.lines, record.finished) == (b"a b=1 3\n", False)

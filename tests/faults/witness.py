@@ -60,10 +60,15 @@ class Record(NamedTuple):
 
 
 def read_records(data: bytes) -> Iterator[Record]:
-    """Yield the records of one file; a torn last one was never finished."""
+    """Yield the records of one file.
+
+    An agent that is killed while it writes one leaves it torn: the spool had not seen it yet.
+    """
     position = 0
     while match := _BEGUN.match(data, position):
         end = match.end() + int(match[3])
+        if end > len(data):
+            return
         finished = _FINISHED.match(data, end)
         assert finished is None or finished[1] == match[1]
         position = finished.end() if finished else end
