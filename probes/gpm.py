@@ -46,7 +46,7 @@ ASKED = len(RATIOS) + len(RATES)
 
 METRIC = Struct("IId24x")
 """`nvmlGpmMetric_t`: id, NVML's return, value, and three texts that are not for us. Unpacked at
-once: 0.2 us a metric, which takes 0.4 through the binding's attributes."""
+once: half of the time of the binding's attributes."""
 
 MEBI = 2.0**20
 PERCENT_SLACK = 0.5

@@ -22,7 +22,7 @@ ALL_LINKS = 0xFFFFFFFF
 
 FIELD_VALUE = Struct("IIqqII8s")
 """`nvmlFieldValue_t`: field, scope, time, latency, type of the value, NVML's return, value. Arrays
-of it are unpacked at once: 0.3 us a value, which takes 0.8 through the binding's attributes."""
+of it are unpacked at once: three quarters of the time of the binding's attributes."""
 
 _VALUES = tuple(map(Struct, ("d", "I", "L", "Q", "q", "i", "H")))
 """How `nvmlValue_t` is read, by `nvmlValueType_t`: double, unsigned int, unsigned long, unsigned

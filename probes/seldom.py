@@ -38,8 +38,8 @@ class Seldom(Generic[T]):
     def news(self, now: float) -> T | None:
         """Return the values if they are read now; None while they are not too old.
 
-        What is not told again need be neither checked nor shipped: of a sample a second, of a node
-        with eight GPUs and four InfiniBand ports, two fields of five.
+        What is not told again need be neither checked nor shipped: a quarter of the bytes of a
+        node with eight GPUs and four InfiniBand ports that is sampled every second.
         """
         return self.values(now) if now >= self._due else None
 

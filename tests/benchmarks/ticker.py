@@ -1,7 +1,7 @@
 """Tick at every line that is read, and print the CPU time that it took: see alternate.py.
 
-Its text is given to a Python that finds another checkout's modules, so it imports no more than a
-checkout of any age has.
+Its text is given to a Python that finds another checkout's modules, so it imports no more than
+older ones have.
 """
 
 import sys
