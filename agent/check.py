@@ -17,7 +17,8 @@ from agent.jobdisk import limits
 from agent.loop import seen_gpus
 from agent.messages import Ping
 from agent.plausible import plausible
-from agent.runner import Runner, read_all
+from agent.relay import Relay
+from agent.runner import Runner, open_all, read_now
 from agent.slurm.discovery import folders_of_jobs
 from agent.slurm.gres import units
 from agent.stores.opening import open_store
@@ -60,12 +61,11 @@ def check_node(config: Config) -> bool:
 
 def _probe_lines(config: Config) -> Iterator[Line]:
     probes = runners(config, Roots())
-    deadline = time.monotonic() + OPENING_SECONDS
-    for each in probes:
-        each.open(deadline)
-    _sample(probes)
+    relay = Relay(config.agent.deadline_seconds)
+    open_all(probes, relay, time.monotonic() + OPENING_SECONDS)
+    _sample(probes, relay)
     time.sleep(RATE_SECONDS)  # rates need two samples
-    found = _sample(probes)
+    found = _sample(probes, relay)
     for each in probes:
         yield _probe_line(each, found[each.health.name])
         for limit in each.limits():
@@ -77,11 +77,11 @@ def _probe_lines(config: Config) -> Iterator[Line]:
         yield Line("off", name, "disabled in the configuration")
 
 
-def _sample(probes: Sequence[Runner]) -> dict[str, tuple[int, int, int]]:
+def _sample(probes: Sequence[Runner], relay: Relay) -> dict[str, tuple[int, int, int]]:
     """Return samples, fields and implausible values of each probe."""
     deadline = time.monotonic() + OPENING_SECONDS
     counts = {}
-    for each, samples in read_all(probes, deadline):
+    for each, samples in read_now(probes, relay, deadline):
         checked = [plausible(sample) for sample in samples]
         fields = sum(len(sample.fields) for sample, _ in checked)
         counts[each.health.name] = (len(checked), fields, sum(bad for _, bad in checked))
@@ -92,8 +92,8 @@ def _probe_line(each: Runner, counts: tuple[int, int, int]) -> Line:
     name, health = each.health.name, each.health
     if health.unavailable:
         return Line("off", name, health.unavailable)
-    if health.stalled:
-        return Line("bad", name, f"hangs: no answer within {OPENING_SECONDS:g} s")
+    if health.stalled or each.hangs:
+        return Line("bad", name, "hangs: a file of its source does not answer")
     samples, fields, bad = counts
     words = f"{fields} values of {samples} {'thing' if samples == 1 else 'things'}"
     words += f" in {health.duration_seconds * 1000:.2f} ms"

@@ -40,6 +40,21 @@ def reachable(path: str) -> Iterator[str]:
         os.close(descriptor)
 
 
+def root_socket(path: str) -> str:
+    """Return root's own socket, beside everybody's."""
+    return os.path.join(os.path.dirname(path), "root.sock")  # noqa: PTH118, PTH120 - as hook.py
+
+
+def user_socket(path: str, uid: int) -> str:
+    """Return the socket of one user, beside everybody's; it is there while his job runs."""
+    return os.path.join(os.path.dirname(path), "users", f"{uid}.sock")  # noqa: PTH118, PTH120
+
+
+def ways(path: str, uid: int) -> tuple[str, str]:
+    """Return the sockets by which a user reaches the agent: first the one of his own."""
+    return (root_socket(path) if uid == 0 else user_socket(path, uid), path)
+
+
 def socket_of(environment: Mapping[str, str]) -> str:
     """Return the socket of the agent that watches this program's job; empty if there is no job."""
     system = SYSTEM_SOCKET if "SLURM_JOB_ID" in environment else ""
@@ -53,11 +68,10 @@ def jobid_of(environment: Mapping[str, str]) -> str:
 
 def send(path: str, message: Message) -> bool:
     """Send without waiting for an answer; False if no agent listens or its queue is full."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+    with _connection() as connection:
         connection.setblocking(False)
         try:
-            with reachable(path) as address:
-                connection.sendto(msgspec.json.encode(message), address)
+            _send_to(connection, path, message)
         except OSError:
             return False
     return True
@@ -65,15 +79,35 @@ def send(path: str, message: Message) -> bool:
 
 def ask(path: str, message: Message, timeout_seconds: float = 2.0) -> Reply | None:
     """Send and wait for the answer; None if no agent answers in time."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+    with _connection() as connection:
         connection.settimeout(timeout_seconds)
         connection.bind("")  # Linux gives an abstract address to answer to
         try:
-            with reachable(path) as address:
-                connection.sendto(msgspec.json.encode(message), address)
+            _send_to(connection, path, message)
             return msgspec.json.decode(connection.recv(LARGEST), type=Reply)
         except (OSError, msgspec.DecodeError):
             return None
+
+
+def _connection() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+
+def _send_to(connection: socket.socket, path: str, message: Message) -> None:
+    """Send by the first way that is there.
+
+    Raises:
+        OSError: no agent listens, or its queue is full.
+
+    """
+    data = msgspec.json.encode(message)
+    own, everybodys = ways(path, os.getuid())
+    try:
+        with reachable(own) as address:
+            connection.sendto(data, address)
+    except (FileNotFoundError, PermissionError, ConnectionRefusedError):
+        with reachable(everybodys) as address:
+            connection.sendto(data, address)
 
 
 def send_points(

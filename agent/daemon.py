@@ -16,13 +16,14 @@ from agent.clock import Clock, SystemClock
 from agent.config import Config
 from agent.encoder import Encoder
 from agent.gpus import GpuBook
+from agent.intake import is_trusted
 from agent.jobdisk import JobDisks
 from agent.jobs import JobTable
 from agent.labels import gpuroofs
 from agent.labels.bounds import Labeller
 from agent.labels.cpu import CpuLabeller
 from agent.ledger import Ledger
-from agent.listener import AgentSocket
+from agent.listener import Listeners
 from agent.loop import Loop, Pace
 from agent.notify import Notifier
 from agent.runner import Runner, runner
@@ -55,7 +56,7 @@ class Daemon:
     loop: Loop
     spool: Spool
     shipper: Shipper
-    listener: AgentSocket
+    listeners: Listeners
 
 
 def runners(config: Config, roots: Roots) -> list[Runner]:
@@ -82,6 +83,7 @@ def daemon(
     interval: float | None = None,
     roots: Roots | None = None,
     clock: Clock | None = None,
+    opening_seconds: float = 10.0,
 ) -> Iterator[Daemon]:
     """Give a running agent; on leaving, ship what can be shipped and keep the rest.
 
@@ -105,19 +107,22 @@ def daemon(
         spool = Spool(spool_directory, limit_bytes, clock=clock)
         stack.callback(spool.close)
         shipper = Shipper(spool, store, flush_seconds=config.agent.flush_seconds, clock=clock)
-        listener = AgentSocket(socket)
         loop = _loop(config, pace, roots or Roots(), spool, shipper, clock)
         # a dead shipper gives no sign of life: systemd then starts both anew
         loop.beat = lambda: notifier.alive() if shipper.alive else None
-        loop.open()
-        loop.watch(listener, lambda: loop.serve(listener))
+        allow = loop.quota.allows_bytes
+        listeners = Listeners(
+            socket, lambda uid, size: is_trusted(uid) or allow(uid, size), clock.monotonic
+        )
+        loop.open(opening_seconds)
+        loop.listen(listeners)
         shipper.start()
         stack.callback(shipper.stop, LAST_CALL_SECONDS)
         stack.callback(loop.close)
-        stack.callback(listener.close)
+        stack.callback(listeners.close)
         stack.callback(notifier.stopping)
         notifier.ready(f"sampling every {pace.interval:g} s, shipping to {config.store}")
-        yield Daemon(loop, spool, shipper, listener)
+        yield Daemon(loop, spool, shipper, listeners)
 
 
 def _loop(

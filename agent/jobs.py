@@ -108,6 +108,7 @@ class RunningJob:
         job: what was said when it began.
         saved: the footprint's state.
         gpus: which GPUs are its.
+        hangs: whether a thread is stuck in reading what it uses, see `Relay`.
 
     """
 
@@ -115,8 +116,12 @@ class RunningJob:
         self.job = saved.job
         self.saved = saved
         self.gpus = GpuShare(saved.job, saved.gpus_used)
+        self.hangs = False
         self._accounting = Accounting(saved.job, roots)
         self._cpus = saved.job.cpus or float(os.cpu_count() or 1)
+
+    def __str__(self) -> str:
+        return f"what job {self.job.jobid} uses"
 
     def samples(self) -> list[Sample]:
         """Return what the job itself uses now; nothing if nothing of it is left."""
@@ -137,7 +142,8 @@ class RunningJob:
 
     def close(self) -> None:
         """Give back what is held open."""
-        self._accounting.close()
+        if not self.hangs:
+            self._accounting.close()
 
     def was_located(self) -> bool:
         """Tell whether anything of the job itself was ever read."""

@@ -1,43 +1,41 @@
 """The sampling loop: one thread, ticks aligned to the wall clock, messages answered in between."""
 
 import logging
+import math
 import os
-import pwd
 import selectors
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from agent.clock import Clock, next_tick
 from agent.encoder import Encoder
 from agent.gpus import GpuBook
+from agent.inbox import Inbox
+from agent.intake import Intake, is_trusted, user_name
 from agent.jobdisk import JobDisks
 from agent.jobs import JobTable, RunningJob, Tick, gpu_index, job_row
 from agent.labels.bounds import Labeller
 from agent.labels.cpu import CpuLabeller
-from agent.listener import AgentSocket, Received
-from agent.messages import TOLD, JobEnd, JobStart, PointMessage, Points, Reply
+from agent.listener import AgentSocket, Listeners, Received
+from agent.messages import JobEnd, JobStart, Points, Reply
 from agent.plausible import plausible
-from agent.quota import MOST_NAMES, TOO_MANY, Quota
-from agent.runner import Runner, read_all
+from agent.quota import Quota
+from agent.relay import Relay
+from agent.runner import Runner, open_all, read_all
 from agent.vitals import Vitals, health_samples
-from probes.catalogue import CATALOGUE, Database
+from probes.catalogue import Database
 from probes.gpu import GpuProbe
 from probes.gpu_device import SeenGpu
-from probes.sample import Sample, Tags
+from probes.sample import Sample
 from workloads.roofline import Bound
 
 log = logging.getLogger("rooflight.loop")
 
-MOST_MESSAGES = 1000
-"""Heard between two ticks; a flood of more waits for the next one."""
-
 SHORT_WAIT = 1.0
 """Seconds; a wait of this length ends about 1 ms late, and one more wakeup costs nothing."""
-
-LATEST_SECONDS = 60.0
-"""How far from a job's time a point of it may lie: clocks differ."""
 
 
 class Sink(Protocol):
@@ -104,23 +102,40 @@ class Loop:
     before_tick: Callable[[], None] = lambda: None
     vitals: Vitals = field(default_factory=Vitals)
     quota: Quota = field(default_factory=lambda: Quota(time.monotonic))
-    _heard: int = 0
-    _flooded: AgentSocket | None = None
+    relay: Relay = field(init=False)
+    inbox: Inbox = field(init=False)
+    _intake: Intake = field(init=False)
+    _unfinished: Callable[[], None] | None = None
+    _end: float = math.inf
     _selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     _wakeup: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK))
     _stopping: bool = False
     _next_heartbeat: float = 0.0
     _last_due: float = 0.0
 
-    def open(self) -> None:
-        """Find the sources of all probes; those that hang are waited for only so long."""
-        deadline = self.clock.monotonic() + max(10.0, self.pace.deadline)
+    def __post_init__(self) -> None:
+        """Make what needs all of the above."""
+        self.relay = Relay(self.pace.deadline)
+        self.inbox = Inbox(self, self._handle)
+        self._intake = Intake(
+            self.jobs, self.quota, self._now_ms, self._write_reported, self._learn
+        )
+
+    def open(self, wait_seconds: float = 10.0) -> None:
+        """Find the sources of all probes; those in threads of their own are waited for so long."""
+        deadline = self.clock.monotonic() + max(wait_seconds, self.pace.deadline)
+        open_all(self.runners, self.relay, deadline)
         for runner in self.runners:
-            runner.open(deadline)
             if runner.health.unavailable:
                 log.info("probe %s is off: %s", runner.health.name, runner.health.unavailable)
         self._selector.register(self._wakeup, selectors.EVENT_READ, lambda: None)
         self._next_heartbeat = self.clock.monotonic() + self.pace.heartbeat
+
+    def listen(self, listeners: Listeners) -> None:
+        """Hear what comes in by these sockets; users whose jobs go on get their own."""
+        self.inbox.listen(listeners)
+        for running in self.jobs:
+            self.inbox.admit(running.job.uid)
 
     def watch(self, source: int | AgentSocket, react: Callable[[], None]) -> None:
         """Call `react` in the loop's thread whenever `source` can be read."""
@@ -128,7 +143,8 @@ class Loop:
 
     def forget(self, source: int | AgentSocket) -> None:
         """Watch a source no longer."""
-        self._selector.unregister(source)
+        if source in self._selector.get_map():
+            self._selector.unregister(source)
 
     def stop(self) -> None:
         """End the loop after what it is doing; may be called from a signal handler."""
@@ -136,18 +152,30 @@ class Loop:
         os.eventfd_write(self._wakeup, 1)
 
     def run(self, seconds: float | None = None) -> None:
-        """Tick until `stop`, or for so many seconds."""
-        end = None if seconds is None else self.clock.monotonic() + seconds
+        """Tick until `stop`, or for so many seconds, in a thread that is replaced if it hangs."""
+        self._end = math.inf if seconds is None else self.clock.monotonic() + seconds
+        self.relay.call(self._run)
+
+    def _run(self) -> None:
+        if unfinished := self._unfinished:  # by the thread before, which hangs
+            self._unfinished = None
+            self.do(unfinished)
         while not self._stopping:
             now = self.clock.time()
             due_wall = next_tick(now, self.pace.interval)
             due = self.clock.monotonic() + due_wall - now
-            if end is not None and due > end:
-                self._wait(end)
+            if due > self._end:
+                self._wait(self._end)
                 return
             self._wait(due)
             if not self._stopping and not self._stepped(due_wall, due):
                 self._tick_on_time(due_wall, due)
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do what another thread shall do again from its beginning, if this one hangs in it."""
+        before, self._unfinished = self._unfinished, work
+        work()
+        self._unfinished = before
 
     def _stepped(self, due_wall: float, due: float) -> bool:
         """Tell whether the wall clock was set while the loop waited: the tick has another time."""
@@ -166,12 +194,19 @@ class Loop:
     def sample(self) -> list[Sample]:
         """Read all probes now, impossible values left out and counted."""
         deadline = self.clock.monotonic() + self.pace.deadline
-        found = read_all(self.runners, deadline)
+        found = read_all(self.runners, self.relay, deadline)
         return [self._checked(sample) for _, samples in found for sample in samples]
 
     def tick(self, time_ms: int) -> None:
         """Sample everything, fold it into the jobs' footprints, and append it as one tick."""
-        samples = self.sample()
+        with self.relay.timed():
+            samples = self.sample()
+            own = {running.job.jobid: self._own_samples(running) for running in self.jobs}
+        self._take(samples, own, time_ms)
+        self.vitals.ticks += 1
+
+    def _take(self, samples: list[Sample], own: Mapping[str, list[Sample]], time_ms: int) -> None:
+        """Label, fold and write what one tick read of the node, and of each job."""
         seen = seen_gpus(self.runners)
         self.gpu_book.attribute(self.jobs, seen, time_ms)
         self.disks.follow(self.jobs)
@@ -180,13 +215,11 @@ class Loop:
         written = [*samples, *self.own_samples(self.vitals)]
         node = Tick(samples)
         for running in self.jobs:
-            own = self._own_samples(running)
-            running.fold(node, time_ms, own)
-            written += own
+            running.fold(node, time_ms, own[running.job.jobid])
+            written += own[running.job.jobid]
         if self.clock.monotonic() >= self._next_heartbeat:
             self._heartbeat(written, time_ms)
         self.write(written, time_ms)
-        self.vitals.ticks += 1
 
     def write(self, samples: Iterable[Sample], time_ms: int) -> None:
         """Append samples of one moment to the sink, one write for each database."""
@@ -199,6 +232,7 @@ class Loop:
         if earlier and earlier.job.restart != job.restart:  # requeued, and its end was not told
             self.end_job(job.jobid, None)
         running = self.jobs.start(job)
+        self.inbox.admit(job.uid)
         self.job_started(running)
         self._freshen()
         self.tick(self._now_ms())
@@ -208,15 +242,16 @@ class Loop:
 
     def glance(self, jobid: str) -> None:
         """Read what one job itself used, between two ticks."""
-        running = self.jobs.get(jobid)
-        if running:
-            running.glance(self._own_samples(running))
+        if running := self.jobs.get(jobid):
+            with self.relay.timed():
+                running.glance(self._own_samples(running))
 
     def end_job(self, jobid: str, exit_code: int | None, end_ms: int | None = None) -> None:
         """Take a last sample of a job and write its final footprint; None: nobody told its end."""
         running = self.jobs.get(jobid)
         if running is None:
             return
+        self.inbox.hear_last_words(running.job.uid)
         self._freshen()
         self.tick(self._now_ms())
         state = {0: "COMPLETED", None: "UNKNOWN"}.get(exit_code, "FAILED")
@@ -224,6 +259,8 @@ class Loop:
         self._write_job(running, state, final=True, end=end)
         self.jobs.end(jobid)
         self.quota.forget(jobid)
+        if not any(other.job.uid == running.job.uid for other in self.jobs):
+            self.inbox.dismiss(running.job.uid)
         self.job_ended()
 
     def _freshen(self) -> None:
@@ -232,49 +269,36 @@ class Loop:
             each.freshen()
 
     def serve(self, listener: AgentSocket) -> None:
-        """Handle what lies in the socket, a bounded number so that ticks stay on time.
-
-        What a stopping loop leaves unread, its sender hears of when the socket closes. Whoever
-        floods the socket waits for the next tick, and everyone with him.
-        """
-        for _ in range(100):
-            received = None if self._stopping else listener.receive()
-            if received is None:
-                return
-            self._heard += 1
-            listener.answer(received, self._handle(received))
-        if self._heard >= MOST_MESSAGES and self._flooded is None:
-            self._flooded = listener
-            self.forget(listener)
-
-    def _listen_again(self) -> None:
-        self._heard = 0
-        if self._flooded is not None:
-            listener, self._flooded = self._flooded, None
-            self.watch(listener, lambda: self.serve(listener))
+        """Handle what lies in a socket: a bounded number of messages, and none while stopping."""
+        self.inbox.serve(listener, lambda: self._stopping)
 
     def _wait(self, due: float) -> None:
         """Handle messages until `due` on the monotonic clock."""
         while not self._stopping:
+            self.inbox.listen_again()
             left = due - self.clock.monotonic()
             if left <= 0:
                 return
-            for key, _ in self._selector.select(min(without_slack(left), self.pace.beat)):
-                key.data()
+            pause = min(without_slack(left), self.pace.beat, self.inbox.pause_seconds())
+            for key, _ in self._selector.select(pause):
+                self.do(key.data)
             self.beat()
 
     def _tick_on_time(self, due_wall: float, due: float) -> None:
         begun = self.clock.monotonic()
-        self._listen_again()
         self.vitals.lateness_seconds = max(0.0, begun - due)
         if self._last_due:
             missed = round((due - self._last_due) / self.pace.interval) - 1
             self.vitals.skipped += max(0, missed)
         self._last_due = due
-        self.before_tick()
-        self.vitals.begin(round(due_wall * 1000), round(self.pace.interval * 1000))
-        self.tick(round(due_wall * 1000))
+        time_ms = round(due_wall * 1000)
+        self.vitals.begin(time_ms, round(self.pace.interval * 1000))
+        self.do(partial(self._aligned_tick, time_ms))
         self.vitals.tick_seconds = self.clock.monotonic() - begun
+
+    def _aligned_tick(self, time_ms: int) -> None:
+        self.before_tick()
+        self.tick(time_ms)
 
     def _heartbeat(self, written: list[Sample], time_ms: int) -> None:
         self._next_heartbeat = self.clock.monotonic() + self.pace.heartbeat
@@ -303,7 +327,8 @@ class Loop:
 
     def _own_samples(self, running: RunningJob) -> list[Sample]:
         """Return what a job itself uses now."""
-        own = self.disks.complete(running.job.jobid, running.samples())
+        samples = self.relay.read(running, running.samples, list[Sample]())
+        own = self.disks.complete(running.job.jobid, samples)
         return [self._checked(sample) for sample in own]
 
     def _held(self, label: Sample) -> Sample:
@@ -322,12 +347,11 @@ class Loop:
         if message is None:
             return Reply(False, f"not understood: {received.words}")
         if isinstance(message, Points):
-            return self._take_points(message.points, received.uid)
+            return self._intake.take(message.points, received.uid)
         if isinstance(message, JobStart | JobEnd):
-            if received.uid not in (0, os.geteuid()):
-                return Reply(
-                    False, f"jobs begin and end by root's word, not {_name(received.uid)}'s"
-                )
+            if not is_trusted(received.uid):
+                who = user_name(received.uid)
+                return Reply(False, f"permission denied: {who} may not start or end jobs")
             if isinstance(message, JobStart):
                 self.start_job(message)
             elif self.jobs.get(message.jobid):
@@ -336,44 +360,14 @@ class Loop:
                 return Reply(False, f"no job {message.jobid} runs here")
         return Reply(True)
 
-    def _take_points(self, points: Sequence[PointMessage], uid: int) -> Reply:
-        trusted = uid in (0, os.geteuid())
-        if not trusted and not self.quota.allows(uid, len(points)):
-            return Reply(False, TOO_MANY)
-        phases, ceilings = [], []
-        for point in points:
-            known = CATALOGUE[point.measurement] if point.measurement in TOLD else None
-            if known is None:
-                return Reply(False, f"{point.measurement} is not for programs to report")
-            own = tuple(
-                sorted((name, text) for name, text in point.tags.items() if name in known.tags)
-            )
-            refused = "" if trusted else self._refusal(own, point.time_ms, uid)
-            if refused:
-                return Reply(False, refused)
-            sample = self._checked(Sample(point.measurement, own, point.fields))
-            self.write([sample], point.time_ms)
-            if point.measurement == "phase":
-                phases.append((point.time_ms, sample))
-            else:
-                ceilings.append(sample)
-        if trusted:  # others' words do not change what everyone is held against
-            self.labeller.learn(phases)
-            self.cpu_labeller.learn(ceilings)
-        return Reply(True)
+    def _write_reported(self, sample: Sample, time_ms: int) -> Sample:
+        good = self._checked(sample)
+        self.write([good], time_ms)
+        return good
 
-    def _refusal(self, own: Tags, time_ms: int, uid: int) -> str:
-        """Say why a user's point is not taken; empty if it is: jobs' owners tell of their jobs."""
-        jobid = dict(own).get("jobid", "")
-        running = self.jobs.get(jobid)
-        if running is None or running.job.uid != uid:
-            return f"{_name(uid)} does not own this job"
-        begun, slack = running.job.start_ms, int(LATEST_SECONDS * 1000)
-        if not begun - slack <= time_ms <= self._now_ms() + slack:
-            return "its time lies outside the job's"
-        if not self.quota.knows(jobid, own):
-            return f"too many names of phases in this job: {MOST_NAMES} are enough"
-        return ""
+    def _learn(self, phases: Sequence[tuple[int, Sample]], ceilings: Sequence[Sample]) -> None:
+        self.labeller.learn(phases)
+        self.cpu_labeller.learn(ceilings)
 
 
 def seen_gpus(runners: Iterable[Runner]) -> tuple[SeenGpu, ...]:
@@ -389,10 +383,3 @@ def without_slack(seconds: float) -> float:
     Source: Linux, fs/select.c, select_estimate_accuracy.
     """
     return seconds - SHORT_WAIT if seconds > 2 * SHORT_WAIT else seconds
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"

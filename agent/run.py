@@ -115,14 +115,15 @@ def _sample_while_it_runs(
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the command's to handle
         signal.signal(signal.SIGTERM, lambda *_: launched.terminate())
         # opening the probes took a while: the job begins now
-        loop.start_job(msgspec.structs.replace(job, start_ms=int(time.time() * 1000)))
+        begun = msgspec.structs.replace(job, start_ms=int(time.time() * 1000))
+        loop.relay.call(lambda: loop.start_job(begun))
         launched.go()
         loop.run()
-        loop.serve(running.listener)  # what the command said just before its end
+        loop.inbox.drain()  # what the command said just before its end
         end_ms = int(time.time() * 1000)
         # the zombie still holds the whole account: sample first, reap afterwards
         exit_code = launched.peek()
-        loop.end_job(job.jobid, exit_code, end_ms)
+        loop.relay.call(lambda: loop.end_job(job.jobid, exit_code, end_ms))
         launched.reap()
         loop.forget(ended)
         os.close(ended)

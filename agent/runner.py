@@ -1,16 +1,21 @@
-"""Run the probes of a tick: most of them here, those that can hang in a worker with a deadline."""
+"""Run the probes of a tick, each with a deadline: most of them here, slow ones in a worker."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 
+from agent.relay import Relay
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample
 
 log = logging.getLogger("rooflight.probes")
+
+NOTHING: Sequence[Sample] = ()
 
 
 @dataclass(slots=True)
@@ -33,25 +38,40 @@ class Health:
 
 
 class Runner:
-    """One probe, read in the calling thread."""
+    """One probe, read in the calling thread.
+
+    Attributes:
+        health: how it does.
+        probe: the probe, once its source was found.
+        hangs: whether a thread is stuck in it, see `Relay`.
+
+    """
 
     def __init__(self, kind: type[Probe], context: Context) -> None:
         self.health = Health(kind.name)
         self.probe: Probe | None = None
+        self.hangs = False
+        self._opened = False
         self._kind = kind
         self._context = context
 
-    def open(self, deadline: float) -> None:
-        """Find the source; `deadline` is on the monotonic clock."""
-        self._attempt(self._construct)
+    def __str__(self) -> str:
+        return f"probe {self.health.name}"
 
-    def finish(self, deadline: float) -> Sequence[Sample]:
-        """Return the samples of this tick, none if the probe failed or is late."""
-        return self._attempt(self.probe.sample) if self.probe else ()
+    def open(self, relay: Relay, deadline: float) -> None:
+        """Find the source, once; `deadline` is on the monotonic clock."""
+        if not self._opened:
+            self._opened = True
+            relay.read(self, partial(self._attempt, self._construct), NOTHING)
+
+    def sample(self, relay: Relay) -> Sequence[Sample]:
+        """Return the samples of this tick, none if the probe failed or hangs."""
+        self.health.stalled += self.hangs
+        return relay.read(self, self._sample, NOTHING)
 
     def freshen(self) -> None:
         """Have the next sample read everything anew, what seldom changes included."""
-        if self.probe:
+        if self.probe and not self.hangs:
             self.probe.freshen()
 
     def limits(self) -> Sequence[str]:
@@ -59,9 +79,12 @@ class Runner:
         return self.probe.limits() if self.probe else ()
 
     def close(self) -> None:
-        """Close the probe."""
-        if self.probe:
+        """Close the probe; one that hangs is left behind."""
+        if self.probe and not self.hangs:
             self.probe.close()
+
+    def _sample(self) -> Sequence[Sample]:
+        return self._attempt(self.probe.sample) if self.probe else ()
 
     def _construct(self) -> Sequence[Sample]:
         self.probe = self._kind(self._context)
@@ -90,7 +113,7 @@ class Runner:
 
 
 class Worker(Runner):
-    """One probe, opened and read in a thread of its own, because it can hang for ever.
+    """One probe, opened and read in a thread of its own, because it can be slow or hang.
 
     While the probe knows that it cannot, it is read in the calling thread: to wake one that slept
     for a second costs 0.16 ms, as much as any probe.
@@ -102,57 +125,58 @@ class Worker(Runner):
         self._answers: SimpleQueue[Sequence[Sample]] = SimpleQueue()
         self._busy = True  # the thread begins by opening the probe
         self._asked = False  # whether this tick's sample is under way
+        self._answer: Sequence[Sample] = ()
         # a daemon: a thread stuck in a dead driver must not keep the process alive
         threading.Thread(target=self._work, name=f"probe-{kind.name}", daemon=True).start()
 
-    def open(self, deadline: float) -> None:
+    def open(self, relay: Relay, deadline: float) -> None:
         """Wait for the thread to find the source, at most until `deadline`."""
-        self._collect(deadline)
+        if not self._opened:
+            self._opened = True
+            if not self._answered(deadline):
+                log.warning("%s: its source does not answer; it is used as soon as it does", self)
 
     def begin(self) -> None:
-        """Ask the thread for a sample, unless it still hangs in the last one."""
+        """Ask the thread for a sample, unless one still hangs in the last one."""
         if self._busy:
             self._forget_late_answer()
-        self._asked = not self._busy and self.probe is not None
+        self._asked = not (self._busy or self.hangs) and self.probe is not None
         if self._asked:
             self._busy = True
             self._requests.put(True)
 
     def finish(self, deadline: float) -> Sequence[Sample]:
         """Return the thread's answer if it comes in time."""
-        if self._asked:
-            return self._collect(deadline)
-        self.health.stalled += self._busy
+        if self._asked and self._answered(deadline):
+            return self._answer
+        if self._busy or self.hangs:
+            self.health.stalled += 1
+        if self._asked and self.health.stalled == 1:
+            log.warning("%s hangs; its samples are left out", self)
         return ()
 
-    def surely(self, deadline: float) -> Sequence[Sample] | None:
-        """Return a sample taken in the calling thread; None if it might hang."""
-        if self._busy or self.probe is None or self.probe.may_hang_now():
-            return None
-        return super().finish(deadline)
+    def may_hang_now(self) -> bool:
+        """Tell whether the next sample needs the thread."""
+        return self._busy or self.hangs or self.probe is None or self.probe.may_hang_now()
 
     def close(self) -> None:
         """End the thread, which closes the probe; a thread that hangs is left behind."""
         self._requests.put(False)
 
-    def _collect(self, deadline: float) -> Sequence[Sample]:
+    def _answered(self, deadline: float) -> bool:
+        """Take the thread's answer if it comes in time."""
         try:
-            answer = self._answers.get(timeout=max(0.001, deadline - time.monotonic()))
+            self._answer = self._answers.get(timeout=max(0.001, deadline - time.monotonic()))
         except Empty:
-            self.health.stalled += 1
-            if self.health.stalled == 1:
-                log.warning("probe %s hangs; its samples are left out", self.health.name)
-            return ()
+            return False
         self._busy = False
-        return answer
+        return True
 
     def _forget_late_answer(self) -> None:
         """Drop an answer that came after its tick: its values are older than they would seem."""
-        try:
+        with suppress(Empty):
             self._answers.get_nowait()
-        except Empty:
-            return
-        self._busy = False
+            self._busy = False
 
     def _work(self) -> None:
         self._answers.put(self._attempt(self._construct))
@@ -175,8 +199,31 @@ class Worker(Runner):
         return ()
 
 
+def open_all(runners: Sequence[Runner], relay: Relay, deadline: float) -> None:
+    """Find the sources of all probes; those that hang are waited for only so long."""
+
+    def attempt() -> None:
+        with relay.timed():
+            for each in runners:
+                each.open(relay, deadline)
+
+    relay.call(attempt)
+
+
+def read_now(
+    runners: Sequence[Runner], relay: Relay, deadline: float
+) -> list[tuple[Runner, Sequence[Sample]]]:
+    """Return every probe with its samples, for a caller that no relay called."""
+
+    def attempt() -> list[tuple[Runner, Sequence[Sample]]]:
+        with relay.timed():
+            return list(read_all(runners, relay, deadline))
+
+    return relay.call(attempt)
+
+
 def read_all(
-    runners: Iterable[Runner], deadline: float
+    runners: Iterable[Runner], relay: Relay, deadline: float
 ) -> Iterator[tuple[Runner, Sequence[Sample]]]:
     """Yield every probe with its samples, with none if it fails or hangs until `deadline`.
 
@@ -185,12 +232,10 @@ def read_all(
     """
     apart: list[Worker] = []
     for each in runners:
-        if not isinstance(each, Worker):
-            yield each, each.finish(deadline)
-        elif (samples := each.surely(deadline)) is not None:
-            yield each, samples
-        else:
+        if isinstance(each, Worker) and each.may_hang_now():
             apart.append(each)
+        else:
+            yield each, each.sample(relay)
     for worker in apart:
         worker.begin()
     for worker in apart:

@@ -10,7 +10,8 @@ from agent.daemon import runners
 from agent.labels import gpuroofs
 from agent.labels.bounds import Labeller
 from agent.plausible import plausible
-from agent.runner import Runner, read_all
+from agent.relay import Relay
+from agent.runner import Runner, open_all, read_now
 from agent.top.history import History
 from agent.top.model import Frame
 from agent.top.notices import HANGS
@@ -47,9 +48,8 @@ class Here:
         self._histories: dict[str, History] = {}
         self._stalled: dict[str, int] = {}
         self._last_ms = 0
-        deadline = self._clock.monotonic() + patience
-        for runner in self._runners:
-            runner.open(deadline)
+        self._relay = Relay(self._deadline)
+        open_all(self._runners, self._relay, self._clock.monotonic() + patience)
 
     def read(self) -> Frame:
         """Take a look; rates and bounds are those since the look before."""
@@ -72,7 +72,7 @@ class Here:
     def _sample(self, deadline: float) -> list[Sample]:
         for runner in self._runners:
             runner.freshen()  # errors are told only when they are read, and shown at every look
-        found = read_all(self._runners, deadline)
+        found = read_now(self._runners, self._relay, deadline)
         return [plausible(sample)[0] for _, samples in found for sample in samples]
 
     def _remember(self, bounds: Sequence[Sample], time_ms: int) -> None:

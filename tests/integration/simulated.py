@@ -20,7 +20,8 @@ from agent.client import ENVIRONMENT, send_points
 from agent.config import Config, load
 from agent.daemon import Daemon, daemon
 from agent.messages import JobStart, PointMessage
-from agent.runner import Runner, runner
+from agent.relay import Relay
+from agent.runner import Runner, open_all, runner
 from probes.probe import Context
 from probes.registry import PROBES
 from probes.roots import Roots
@@ -109,10 +110,9 @@ def runners(config: Config, roots: Roots, clock: Clock) -> Iterator[Runner]:
     """Yield the agent's probes, on the clock that is moved by hand."""
     paths = tuple(map(Path, config.probes.tempdisk_paths))
     context = Context(roots, monotonic=clock.monotonic, tempdisk_paths=paths)
-    for kind in PROBES:
-        each = runner(kind, context)
-        each.open(time.monotonic() + 10)
-        yield each
+    made = [runner(kind, context) for kind in PROBES]
+    open_all(made, Relay(10.0), time.monotonic() + 10)
+    yield from made
 
 
 def write_cgroup(folder: Path, cpu_seconds: float) -> None:
@@ -181,7 +181,7 @@ def tell(running: Daemon, points: Sequence[PointMessage], socket: Path) -> None:
         (Sample(each.measurement, tags(**each.tags), each.fields), each.time_ms) for each in points
     ]
     assert send_points(samples, {ENVIRONMENT: str(socket)})
-    running.loop.serve(running.listener)
+    running.loop.inbox.drain()
 
 
 if __name__ == "__main__":

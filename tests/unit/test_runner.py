@@ -5,11 +5,13 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+from agent.relay import Relay
 from agent.runner import Worker, read_all
 from probes.probe import Context, Probe
 from probes.sample import Sample
 
 PATIENCE = 30.0
+RELAY = Relay(PATIENCE)
 
 
 class Glancing(Probe):
@@ -37,14 +39,14 @@ class Glancing(Probe):
 
 
 def sample(worker: Worker) -> Sequence[Sample]:
-    ((_, samples),) = read_all([worker], time.monotonic() + PATIENCE)
+    ((_, samples),) = read_all([worker], RELAY, time.monotonic() + PATIENCE)
     return samples
 
 
 def test_a_probe_glances_between_samples_and_a_failed_glance_is_counted() -> None:
     Glancing.glances, Glancing.third = 0, threading.Event()
     worker = Worker(Glancing, Context())
-    worker.open(time.monotonic() + PATIENCE)
+    worker.open(RELAY, time.monotonic() + PATIENCE)
     assert Glancing.third.wait(PATIENCE)
     (first,) = sample(worker)
     assert float(first.fields["glances"]) >= 3.0
@@ -71,7 +73,7 @@ class Sure(Glancing):
 
 def test_a_probe_that_cannot_hang_now_is_read_here_and_in_its_thread_otherwise() -> None:
     worker = Worker(Sure, Context())
-    worker.open(time.monotonic() + PATIENCE)
+    worker.open(RELAY, time.monotonic() + PATIENCE)
     assert isinstance(worker.probe, Sure)
     told = []
     for worker.probe.sure in (True, False, True):
@@ -91,6 +93,6 @@ class Patient(Glancing):
 def test_a_probe_that_wants_no_glances_gets_none() -> None:
     Patient.glances = 0
     worker = Worker(Patient, Context())
-    worker.open(time.monotonic() + PATIENCE)
+    worker.open(RELAY, time.monotonic() + PATIENCE)
     assert [each.fields["glances"] for _ in range(3) for each in sample(worker)] == [0.0] * 3
     worker.close()
