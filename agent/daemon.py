@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from agent.clock import Clock, SystemClock
+from agent.clock import Clock, SystemClock, next_tick
 from agent.config import Config
 from agent.encoder import Encoder
 from agent.gpus import GpuBook
@@ -86,6 +86,9 @@ def daemon(
     opening_seconds: float = 10.0,
 ) -> Iterator[Daemon]:
     """Give a running agent; on leaving, ship what can be shipped and keep the rest.
+
+    Slow drivers are waited for `opening_seconds` at the start; later they are taken on when they
+    answer.
 
     Raises:
         SpoolLocked: another agent uses this spool.
@@ -161,8 +164,13 @@ def run_agent(
     state = config.state_directory()
     allow_many_files()
     adopt_leftovers(state / "runs", state / "spool")
+    every, now = interval or config.agent.interval_seconds, time.time()
     with daemon(
-        config, spool_directory=state / "spool", socket=config.socket_path(), interval=interval
+        config,
+        spool_directory=state / "spool",
+        socket=config.socket_path(),
+        interval=interval,
+        opening_seconds=next_tick(now, every) - now,  # a driver that hangs delays no tick
     ) as running:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: running.loop.stop())

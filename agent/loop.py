@@ -123,7 +123,7 @@ class Loop:
 
     def open(self, wait_seconds: float = 10.0) -> None:
         """Find the sources of all probes; those in threads of their own are waited for so long."""
-        deadline = self.clock.monotonic() + max(wait_seconds, self.pace.deadline)
+        deadline = self.clock.monotonic() + wait_seconds
         open_all(self.runners, self.relay, deadline)
         for runner in self.runners:
             if runner.health.unavailable:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from probes.catalogue import CATALOGUE, Kind
 from probes.sample import Sample, Value
 
-Ranges = Mapping[str, tuple[float, float] | None]
-"""Lowest and highest value by field; None for texts."""
+Ranges = Mapping[str, tuple[float, float] | frozenset[str] | None]
+"""Lowest and highest value by field, the words of a text that has few; None for other texts."""
 
 _RANGES: dict[str, Ranges] = {
     measurement.name: {
-        field.name: None if field.kind is Kind.TEXT else (field.low, field.high)
+        field.name: frozenset(field.words) or None
+        if field.kind is Kind.TEXT
+        else (field.low, field.high)
         for field in measurement.fields.values()
     }
     for measurement in CATALOGUE.values()
@@ -21,7 +23,7 @@ def plausible(sample: Sample) -> tuple[Sample, int]:
     """Return the sample without its impossible values, and how many those were.
 
     Impossible are fields that the catalogue does not have, numbers outside their range (NaN
-    included), texts where a number belongs, and the other way round.
+    included), texts where a number belongs and the other way round, words that are not listed.
     """
     ranges = _RANGES.get(sample.measurement, {})
     if _all_fit(ranges, sample.fields):
@@ -35,7 +37,7 @@ def _all_fit(ranges: Ranges, fields: Mapping[str, Value]) -> bool:
     """Tell in one go what is nearly always true: half of the time of a call for each value."""
     for name, value in fields.items():
         bounds = ranges.get(name)
-        if bounds is None or isinstance(value, str):
+        if not isinstance(bounds, tuple) or isinstance(value, str):
             if not _fits(ranges, name, value):
                 return False
         elif not bounds[0] <= value <= bounds[1]:
@@ -47,6 +49,6 @@ def _fits(ranges: Ranges, name: str, value: Value) -> bool:
     if name not in ranges:
         return False
     bounds = ranges[name]
-    if bounds is None or isinstance(value, str):
-        return bounds is None and isinstance(value, str)
-    return bounds[0] <= value <= bounds[1]
+    if isinstance(value, str):
+        return bounds is None or (isinstance(bounds, frozenset) and value in bounds)
+    return isinstance(bounds, tuple) and bounds[0] <= value <= bounds[1]

@@ -49,7 +49,10 @@ UNITS: Mapping[str, tuple[str, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a measurement; `low` and `high` bound what is plausible, both included."""
+    """One field of a measurement.
+
+    `low` and `high` bound what is plausible, both included; of a text, `words` if there are any.
+    """
 
     name: str
     kind: Kind
@@ -57,6 +60,7 @@ class Field:
     low: float
     high: float
     unit: str
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +84,9 @@ def counter(name: str, meaning: str, high: float | None = None) -> Field:
     return _number(name, Kind.COUNTER, meaning, 0.0, high)
 
 
-def text(name: str, meaning: str) -> Field:
-    """Describe a word or a sentence."""
-    return Field(name, Kind.TEXT, meaning, 0.0, 0.0, "")
+def text(name: str, meaning: str, words: tuple[str, ...] = ()) -> Field:
+    """Describe a word or a sentence; `words` are all that there can be, if they are few."""
+    return Field(name, Kind.TEXT, meaning, 0.0, 0.0, "", words)
 
 
 def _number(name: str, kind: Kind, meaning: str, low: float, high: float | None) -> Field:
@@ -447,7 +451,7 @@ BOUND = _measurement(
     *(gauge(f"{bound}_seconds", f"time {bound} of the interval that ends") for bound in BOUNDS),
     gauge("held_state", "1 while a job holds the GPU"),
     gauge("held_idle_state", "1 while a job holds the GPU and it is idle"),
-    text("bound", "the longest in the interval: " + ", ".join(BOUNDS)),
+    text("bound", "the longest in the interval: " + ", ".join(BOUNDS), BOUNDS),
     text("evidence", "what the label rests on: gpm, dcgm, nvml"),
 )
 
@@ -457,7 +461,7 @@ CPU_BOUND = _measurement(
     "Which roof the node's CPUs are under, tick by tick; compute cannot be told.",
     gauge("memory_ratio", "memory traffic over the memory ceiling measured on this node"),
     *(gauge(f"{bound}_seconds", f"time {bound} of the interval that ends") for bound in CPU_BOUNDS),
-    text("bound", ", ".join(CPU_BOUNDS)),
+    text("bound", ", ".join(CPU_BOUNDS), CPU_BOUNDS),
     text("evidence", "what the label rests on: resctrl; absent where traffic cannot be read"),
 )
 
@@ -481,7 +485,7 @@ PHASE = _measurement(
     gauge("link_ratio", "fraction of the measured link ceiling", 4.0),
     gauge("io_ratio", "fraction of the measured disk ceiling", 4.0),
     gauge("confidence_ratio", "how far from a tie: 0 undecided, 1 clear"),
-    text("bound", "compute, memory, link, io, latency, balanced, idle or unknown"),
+    text("bound", "compute, memory, link, io, latency, balanced, idle or unknown", BOUNDS),
     text("dtype", "number format of the phase's arithmetic"),
     text("explanation", "the sentence that explains the label"),
 )

@@ -478,6 +478,7 @@ static Result read_ulonglong(
 }
 
 Result nvmlInitWithFlags(uint flags) {
+    (void)enter("nvmlInitWithFlags");
     (void)flags;
     enter(__func__);
     if (initialized++ > 0) return SUCCESS; /* NVML counts, too */
