@@ -16,7 +16,6 @@ from agent.clock import Clock, SystemClock, next_tick
 from agent.config import Config
 from agent.encoder import Encoder
 from agent.gpus import GpuBook
-from agent.intake import is_trusted
 from agent.jobdisk import JobDisks
 from agent.jobs import JobTable
 from agent.labels import gpuroofs
@@ -113,10 +112,7 @@ def daemon(
         loop = _loop(config, pace, roots or Roots(), spool, shipper, clock)
         # a dead shipper gives no sign of life: systemd then starts both anew
         loop.beat = lambda: notifier.alive() if shipper.alive else None
-        allow = loop.quota.allows_bytes
-        listeners = Listeners(
-            socket, lambda uid, size: is_trusted(uid) or allow(uid, size), clock.monotonic
-        )
+        listeners = Listeners(socket, loop.intake.allows, clock.monotonic)
         loop.open(opening_seconds)
         loop.listen(listeners)
         shipper.start()

@@ -49,6 +49,10 @@ class Intake:
         self._write = write
         self._learn = learn
 
+    def allows(self, uid: int, size: int) -> bool:
+        """Tell whether a message of a user, of so many bytes, may be decoded now, and count it."""
+        return is_trusted(uid) or self._quota.allows_bytes(uid, size)
+
     def take(self, points: Sequence[PointMessage], uid: int) -> Reply:
         """Write points that a user may report, and say why the first other one is refused."""
         trusted = is_trusted(uid)

@@ -10,6 +10,7 @@ has a job here reach the agent by sockets of their own, which the kernel lets no
 
 import logging
 import os
+import re
 import socket
 import struct
 import time
@@ -30,8 +31,8 @@ NOBODY = 65534
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of `man 7 unix`: pid, uid, gid
 
-_UNNAMED_BYTES = 6
-"""Length of the address that Linux gives to a socket without a name (`man 7 unix`, autobind)."""
+_UNNAMED = re.compile(rb"\0[0-9a-f]{5}")
+"""The address that Linux gives to a socket without a name (`man 7 unix`, autobind)."""
 
 _ACL = "system.posix_acl_access"
 
@@ -189,7 +190,7 @@ class Listeners:
 
 def is_unnamed(sender: bytes | str) -> bool:
     """Tell whether an address is one that Linux made up, which nobody else can have."""
-    return isinstance(sender, bytes) and len(sender) == _UNNAMED_BYTES and sender[0] == 0
+    return isinstance(sender, bytes) and _UNNAMED.fullmatch(sender) is not None
 
 
 def give_to(path: Path, uid: int) -> bool:

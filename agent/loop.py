@@ -104,7 +104,7 @@ class Loop:
     quota: Quota = field(default_factory=lambda: Quota(time.monotonic))
     relay: Relay = field(init=False)
     inbox: Inbox = field(init=False)
-    _intake: Intake = field(init=False)
+    intake: Intake = field(init=False)
     _unfinished: Callable[[], None] | None = None
     _end: float = math.inf
     _selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
@@ -117,9 +117,7 @@ class Loop:
         """Make what needs all of the above."""
         self.relay = Relay(self.pace.deadline)
         self.inbox = Inbox(self, self._handle)
-        self._intake = Intake(
-            self.jobs, self.quota, self._now_ms, self._write_reported, self._learn
-        )
+        self.intake = Intake(self.jobs, self.quota, self._now_ms, self._write_reported, self._learn)
 
     def open(self, wait_seconds: float = 10.0) -> None:
         """Find the sources of all probes; those in threads of their own are waited for so long."""
@@ -347,7 +345,7 @@ class Loop:
         if message is None:
             return Reply(False, f"not understood: {received.words}")
         if isinstance(message, Points):
-            return self._intake.take(message.points, received.uid)
+            return self.intake.take(message.points, received.uid)
         if isinstance(message, JobStart | JobEnd):
             if not is_trusted(received.uid):
                 who = user_name(received.uid)

@@ -205,10 +205,9 @@ def agent(interval: float = 1.0) -> Iterator[Agent]:
         f'interval_seconds = {interval}\nstate_directory = "state"\nsocket = "agent.sock"\n'
         "heartbeat_seconds = 0.5\n"
     )
-    process = subprocess.Popen(
-        [BIN / "rooflight", "agent", "--config", config],
-        stderr=(folder / "log").open("wb"),
-    )
+    with (folder / "log").open("wb") as log:
+        command = [BIN / "rooflight", "agent", "--config", config]
+        process = subprocess.Popen(command, stderr=log)
     running = Agent(folder, process)
     try:
         deadline = time.monotonic() + 30
