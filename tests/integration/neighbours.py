@@ -206,7 +206,7 @@ def agent(interval: float = 1.0) -> Iterator[Agent]:
         "heartbeat_seconds = 0.5\n"
     )
     with (folder / "log").open("wb") as log:
-        command = [BIN / "rooflight", "agent", "--config", config]
+        command = [str(BIN / "rooflight"), "agent", "--config", str(config)]
         process = subprocess.Popen(command, stderr=log)
     running = Agent(folder, process)
     try:
