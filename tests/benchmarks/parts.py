@@ -40,8 +40,7 @@ from tests.benchmarks.tables import markdown
 from tests.nvml.build import environment
 
 PARTS: tuple[tuple[object, str, str], ...] = (
-    (Runner, "finish", "probe {}"),
-    (Worker, "surely", "probe {}"),
+    (Runner, "sample", "probe {}"),
     (Worker, "begin", "probe {}"),
     (Worker, "finish", "probe {}"),
     (Cgroup, "read", "control groups of jobs"),

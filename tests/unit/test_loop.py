@@ -1,9 +1,11 @@
 """The loop with clocks of our own, a fixture machine, and a sink that remembers."""
 
+import os
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +15,7 @@ from agent.client import ask, send, send_points
 from agent.encoder import Encoder
 from agent.jobs import JobTable
 from agent.lineprotocol import Point, parse
-from agent.listener import AgentSocket
+from agent.listener import AgentSocket, Listeners, allow_all
 from agent.loop import Loop, Pace, without_slack
 from agent.messages import JobEnd, JobStart, Ping
 from agent.runner import Runner, runner
@@ -257,6 +259,79 @@ def test_a_hanging_probe_is_left_out_until_it_answers_again(tmp_path: Path) -> N
     assert float(sink.last("memory").fields["free_bytes"]) >= 2.0
     assert min(p.fields["free_bytes"] for p in sink.points if p.measurement == "memory") != 1.0
     loop.close()
+
+
+class Blocked(Steps):
+    """Hangs in every sample from the second on, in whatever thread it is read, until the end."""
+
+    name = "blocked"
+    gate: ClassVar[threading.Event]
+    reads: ClassVar[int]
+
+    def __init__(self, context: Context) -> None:
+        type(self).gate, type(self).reads = threading.Event(), 0
+
+    def sample(self) -> Sequence[Sample]:
+        type(self).reads += 1
+        if self.reads > 1:
+            assert self.gate.wait(30)
+        return []
+
+
+class RealTime(Clock):
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def test_the_end_of_a_job_is_heard_and_kept_though_a_probe_hangs_meanwhile(tmp_path: Path) -> None:
+    class Fine(Steps):
+        plan: ClassVar = [[Sample("cpu", (), {"load_1m_load": 1.0})]] * 9
+
+    sink = Sink()
+    probes = [runner(Fine, Context()), runner(Blocked, Context())]
+    loop = make_loop(tmp_path, probes, RealTime(), sink)
+    listeners = Listeners(tmp_path / "agent.sock", allow_all)
+    loop.listen(listeners)
+    loop.start_job(JobStart("1", int(time.time() * 1000)))
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        reply = ask(str(tmp_path / "agent.sock"), JobEnd("1"), timeout_seconds=30)
+        assert reply is not None
+        assert reply.ok
+        assert sink.last("job_footprint").fields["final_state"] == 1.0
+        assert sink.last("cpu").fields == {"load_1m_load": 1.0}
+        again = ask(str(tmp_path / "agent.sock"), JobEnd("1"), timeout_seconds=30)
+        assert again is not None
+        assert again.words == "no job 1 runs here"
+    finally:
+        loop.stop()
+        thread.join(30)
+        Blocked.gate.set()
+        listeners.close()
+    assert Blocked.reads == 2
+
+
+def test_what_a_job_uses_may_hang_and_costs_the_job_alone(tmp_path: Path) -> None:
+    group = tmp_path / "group"
+    group.mkdir()
+    os.mkfifo(group / "cpu.stat")
+    sink = Sink()
+    loop = make_loop(tmp_path, [], RealTime(), sink)
+    for jobid, folder in (("1", str(group)), ("2", "")):
+        start = JobStart(jobid, int(time.time() * 1000), pid=os.getpid(), cgroup_v2=folder)
+        loop.relay.call(partial(loop.start_job, start))
+    loop.relay.call(partial(loop.tick, int(time.time() * 1000)))
+    owners = {dict(each.tags)["jobid"] for each in sink.points if each.measurement == "job"}
+    assert owners == {"1", "2"}
+    running = loop.jobs.get("1")
+    assert running is not None
+    assert running.hangs
+    assert running.saved.samples >= 2
+    os.close(os.open(group / "cpu.stat", os.O_WRONLY))  # let the thread go
 
 
 def test_an_absent_source_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
