@@ -76,7 +76,7 @@ class Runner:
 
     def limits(self) -> Sequence[str]:
         """Return what the probe cannot read here."""
-        return self.probe.limits() if self.probe else ()
+        return self.probe.limits() if self.probe and not self.hangs else ()
 
     def close(self) -> None:
         """Close the probe; one that hangs is left behind."""
@@ -113,10 +113,9 @@ class Runner:
 
 
 class Worker(Runner):
-    """One probe, opened and read in a thread of its own, because it can be slow or hang.
+    """One probe, opened and read in a thread of its own, beside the others.
 
-    While the probe knows that it cannot, it is read in the calling thread: to wake one that slept
-    for a second costs 0.16 ms, as much as any probe.
+    To wake one that slept for a second costs 0.16 ms, as much as any probe.
     """
 
     def __init__(self, kind: type[Probe], context: Context) -> None:
@@ -140,7 +139,7 @@ class Worker(Runner):
         """Ask the thread for a sample, unless one still hangs in the last one."""
         if self._busy:
             self._forget_late_answer()
-        self._asked = not (self._busy or self.hangs) and self.probe is not None
+        self._asked = not self._busy and self.probe is not None
         if self._asked:
             self._busy = True
             self._requests.put(True)
@@ -149,15 +148,10 @@ class Worker(Runner):
         """Return the thread's answer if it comes in time."""
         if self._asked and self._answered(deadline):
             return self._answer
-        if self._busy or self.hangs:
-            self.health.stalled += 1
+        self.health.stalled += self._busy
         if self._asked and self.health.stalled == 1:
             log.warning("%s hangs; its samples are left out", self)
         return ()
-
-    def may_hang_now(self) -> bool:
-        """Tell whether the next sample needs the thread."""
-        return self._busy or self.hangs or self.probe is None or self.probe.may_hang_now()
 
     def close(self) -> None:
         """End the thread, which closes the probe; a thread that hangs is left behind."""
@@ -230,18 +224,18 @@ def read_all(
     Probes in threads of their own are asked when all others are done: threads that read files at
     the same time pass Python's lock to and fro at every read, 0.1 ms of 0.8 on a node without GPUs.
     """
-    apart: list[Worker] = []
+    workers: list[Worker] = []
     for each in runners:
-        if isinstance(each, Worker) and each.may_hang_now():
-            apart.append(each)
+        if isinstance(each, Worker):
+            workers.append(each)
         else:
             yield each, each.sample(relay)
-    for worker in apart:
+    for worker in workers:
         worker.begin()
-    for worker in apart:
+    for worker in workers:
         yield worker, worker.finish(deadline)
 
 
 def runner(kind: type[Probe], context: Context) -> Runner:
     """Return the way to run this kind of probe."""
-    return Worker(kind, context) if kind.can_hang else Runner(kind, context)
+    return Worker(kind, context) if kind.own_thread else Runner(kind, context)

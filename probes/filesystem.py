@@ -55,7 +55,6 @@ class FilesystemProbe(Probe):
     """
 
     name = "filesystem"
-    can_hang = True
 
     def __init__(
         self, context: Context, *, statvfs: Callable[[str], os.statvfs_result] = os.statvfs

@@ -46,7 +46,7 @@ class GpuProbe(Probe):
     """
 
     name = "gpu"
-    can_hang = True
+    own_thread = True
 
     def __init__(self, context: Context) -> None:
         self._monotonic = context.monotonic

@@ -2,8 +2,6 @@
 
 import os
 import re
-import select
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,44 +57,6 @@ def mount_of(path: Path, mounts: list[Mount]) -> Mount | None:
     """Return the mount that holds an absolute path: the longest mount point, of equals the last."""
     holding = [mount for mount in mounts if path.is_relative_to(mount.path)]
     return max(reversed(holding), key=lambda mount: len(mount.path), default=None)
-
-
-def cannot_hang(path: Path, mounts: list[Mount]) -> bool:
-    """Tell whether the kernel answers for a path from memory, and asks no server and no disk.
-
-    So it is on the way through local file systems alone, without a link, to a place whose inode is
-    in memory as long as it is mounted (a mount point), or is memory (tmpfs), or without which
-    nothing on this machine works (the root).
-    """
-    holding = [mount for mount in mounts if path.is_relative_to(mount.path)]
-    inner = mount_of(path, mounts)
-    if inner is None or any(mount.kind not in LOCAL_KINDS for mount in holding):
-        return False
-    return inner.kind == "tmpfs" or inner.path in (str(path), "/")
-
-
-class MountWatch:
-    """Hears when anything is mounted: a call of 1 us, where reading the table takes 20.
-
-    Source: proc_pid_mounts(5): the file can be polled for changes.
-    """
-
-    def __init__(self, table: Path) -> None:
-        self._poll = select.poll()
-        self._descriptor: int | None = None
-        with suppress(OSError):
-            self._descriptor = os.open(table, os.O_RDONLY | os.O_CLOEXEC)
-            self._poll.register(self._descriptor, select.POLLPRI)
-
-    def changed(self) -> bool:
-        """Tell whether there was a change since the last call; True where nobody can know."""
-        return self._descriptor is None or bool(self._poll.poll(0))
-
-    def close(self) -> None:
-        """Close the table."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 def capacity(space: os.statvfs_result) -> dict[str, Value]:

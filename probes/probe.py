@@ -37,17 +37,18 @@ class Probe(ABC):
     """Reads one source on this node. Knows no job and no store.
 
     `__init__` looks for the source and raises `ProbeUnavailable` where it is absent. It runs no
-    command and needs no root.
+    command and needs no root. Any read may block without end (a driver, a dead mount): the agent
+    then goes on without the probe until the read returns.
 
     Attributes:
         name: the probe's name in the configuration, in `rooflight check` and in `agent_probe`.
-        can_hang: whether reading may block without end (NVML with a dead card, a dead mount):
-            such a probe is read in a worker with a deadline.
+        own_thread: whether reading may take long without hanging (NVML), or goes on between
+            samples: such a probe is read in a worker, beside the others.
 
     """
 
     name: ClassVar[str]
-    can_hang: ClassVar[bool] = False
+    own_thread: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, context: Context) -> None:
@@ -68,10 +69,6 @@ class Probe(ABC):
             OSError: the source went away; the agent counts it and tries again at the next tick.
 
         """
-
-    def may_hang_now(self) -> bool:
-        """Tell, without waiting, whether the next `sample` may block, of a probe that can hang."""
-        return True
 
     def glance_seconds(self) -> float | None:
         """Return how often to `glance` between two samples; None for never."""

@@ -4,13 +4,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from probes.mounts import Mount, MountWatch, cannot_hang, capacity, mount_of, parse_mountinfo
+from probes.mounts import Mount, capacity, mount_of, parse_mountinfo
 from probes.parsing import ONE_RECORD, KeptFile, number, read_text
 from probes.probe import Context, Probe, ProbeUnavailable
 from probes.sample import Sample, Value, tags
-
-LOOK_AGAIN_SECONDS = 60.0
-"""How long it is believed that no path can hang, if nothing is mounted meanwhile."""
 
 SECTOR_BYTES = 512.0
 """Of the kernel's block statistics, whatever the device's own sector is."""
@@ -43,7 +40,6 @@ class TempdiskProbe(Probe):
     """
 
     name = "tempdisk"
-    can_hang = True
 
     def __init__(
         self,
@@ -61,18 +57,11 @@ class TempdiskProbe(Probe):
         self._paths = (*context.tempdisk_paths, *usual)
         self._types: dict[tuple[Path, int], str] = {}
         self._statistics: dict[int, KeptFile] = {}
-        self._mounting = MountWatch(self._table)
-        self._monotonic = context.monotonic
-        self._look_again = float("-inf")
-        self._cannot_hang = False
         if not any(self._devices()):
             raise ProbeUnavailable(f"none of {', '.join(map(str, self._paths))} can be read")
 
     def sample(self) -> Sequence[Sample]:
         """Ask every file system for its size and its block device for its counters."""
-        if self._monotonic() >= self._look_again:
-            self._look_again = self._monotonic() + LOOK_AGAIN_SECONDS
-            self._cannot_hang = all(map(self._is_in_memory, self._paths))
         samples = []
         for path, device in self._devices():
             fields = {**self._space(path), **self._moved(device)}
@@ -81,20 +70,10 @@ class TempdiskProbe(Probe):
                 samples.append(Sample("tempdisk", tags(path=str(path), type=kind), fields))
         return samples
 
-    def may_hang_now(self) -> bool:
-        """Tell whether the kernel may have to ask a server or a disk, or nobody knows."""
-        if self._mounting.changed():
-            self._look_again = float("-inf")
-        return not self._cannot_hang or self._monotonic() >= self._look_again
-
     def close(self) -> None:
-        """Close the table of mounts, and the block devices' files."""
-        self._mounting.close()
+        """Close the block devices' files."""
         for file in self._statistics.values():
             file.close()
-
-    def _is_in_memory(self, path: Path) -> bool:
-        return path.resolve() == path and cannot_hang(path, self._mounts())
 
     def _devices(self) -> Iterator[tuple[Path, int]]:
         # found anew each time: a scratch disk may be mounted after the agent has started

@@ -226,7 +226,7 @@ def test_a_hanging_probe_is_left_out_until_it_answers_again(tmp_path: Path) -> N
 
     class Hanging(Steps):
         name = "hanging"
-        can_hang = True
+        own_thread = True
 
         def __init__(self, context: Context) -> None:
             self.count = 0

@@ -18,7 +18,7 @@ class Glancing(Probe):
     """Counts its glances; the third fails."""
 
     name = "glancing"
-    can_hang = True
+    own_thread = True
     glances: ClassVar[int] = 0
     third: ClassVar[threading.Event]
 
@@ -53,33 +53,6 @@ def test_a_probe_glances_between_samples_and_a_failed_glance_is_counted() -> Non
     assert worker.health.errors == 1
     (second,) = sample(worker)
     assert float(second.fields["glances"]) >= float(first.fields["glances"])
-    worker.close()
-
-
-class Sure(Glancing):
-    """Says whether it may hang, and tells in which thread it is read."""
-
-    sure = True
-
-    def may_hang_now(self) -> bool:
-        return not self.sure
-
-    def glance_seconds(self) -> float | None:
-        return None
-
-    def sample(self) -> Sequence[Sample]:
-        return [Sample("seen", (), {"thread": threading.current_thread().name})]
-
-
-def test_a_probe_that_cannot_hang_now_is_read_here_and_in_its_thread_otherwise() -> None:
-    worker = Worker(Sure, Context())
-    worker.open(RELAY, time.monotonic() + PATIENCE)
-    assert isinstance(worker.probe, Sure)
-    told = []
-    for worker.probe.sure in (True, False, True):
-        told += [each.fields["thread"] for each in sample(worker)]
-    here = threading.current_thread().name
-    assert told == [here, "probe-glancing", here]
     worker.close()
 
 

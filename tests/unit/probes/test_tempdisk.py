@@ -1,5 +1,4 @@
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.mounts import Mount, MountWatch, cannot_hang, parse_mountinfo
 from probes.probe import Context, ProbeUnavailable
 from probes.roots import Roots
 from probes.sample import Sample
@@ -170,70 +168,6 @@ def test_a_real_tmpfs_has_no_block_device() -> None:
     assert sample.fields["total_bytes"] == float(
         os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize
     )
-
-
-LOCAL = parse_mountinfo(MOUNTINFO)
-NFS = Mount("0:60", "/net", "nfs4", "server:/export")
-
-
-@pytest.mark.parametrize(
-    ("path", "mounts", "known"),
-    [
-        ("/tmp", LOCAL, True),
-        ("/tmp/deep/below", LOCAL, True),  # all of a tmpfs is in memory
-        ("/local/scr atch", LOCAL, True),
-        ("/local/scr atch/jobs", LOCAL, False),  # an inode that a broken disk may have to tell
-        ("/var/tmp", LOCAL, True),  # without the root nothing works
-        ("/net/scratch", [*LOCAL, NFS], False),
-        ("/net/disk", [*LOCAL, NFS, Mount("8:9", "/net/disk", "xfs", "/dev/sdb1")], False),
-        ("/tmp", [*LOCAL, Mount("0:61", "/tmp", "nfs4", "server:/tmp")], False),
-        ("/auto/x", [*LOCAL, Mount("0:62", "/auto", "autofs", "map")], False),
-        ("/tmp", [], False),
-    ],
-)
-def test_which_paths_cannot_hang(path: str, mounts: list[Mount], known: bool) -> None:
-    assert cannot_hang(Path(path), mounts) is known
-
-
-def test_it_is_read_at_once_while_nothing_can_hang(
-    roots: Roots, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TMPDIR", raising=False)
-    now = 0.0
-    context = Context(roots=roots, monotonic=lambda: now)
-    probe = TempdiskProbe(context, statvfs=lambda _: space(10, 5, 5), stat=stat_of({"/tmp": TMPFS}))
-    assert probe.may_hang_now()  # nobody has looked
-    probe.sample()
-    assert not probe.may_hang_now()
-    now = 61.0
-    assert probe.may_hang_now()
-    (roots.proc / "self/mountinfo").write_text(MOUNTINFO.replace("tmpfs tmpfs", "nfs4 a:/b"))
-    probe.sample()
-    assert probe.may_hang_now()
-    probe.close()
-
-
-@pytest.mark.mount
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_mount_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", "/dev/shm")
-    probe = TempdiskProbe(Context())
-    probe.sample()
-    watch = MountWatch(Path("/proc/self/mountinfo"))
-    watch.changed()
-    assert not watch.changed()
-    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=True)
-    try:
-        assert watch.changed()
-        assert probe.may_hang_now()
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
-        watch.close()
-        probe.close()
-
-
-def test_without_a_table_of_mounts_anything_may_hang(tmp_path: Path) -> None:
-    assert MountWatch(tmp_path / "mountinfo").changed()
 
 
 @given(st.binary(max_size=120))
