@@ -29,6 +29,22 @@ tell capabilities "$(awk '/^CapEff/ {print $2}' "/proc/$pid/status" 2>/dev/null 
 tell state_directory "$(stat --format='%U:%a' /var/lib/rooflight || true)"
 tell socket "$(stat --format=%F /run/rooflight/agent.sock || true)"
 
+job=(SLURM_JOB_ID=7 SLURM_JOB_UID=4321 SLURM_JOB_CPUS_PER_NODE=1)
+hook=(/opt/rooflight/bin/python -I -S /opt/rooflight/lib/python3.11/site-packages/agent/slurm/hook.py)
+send='import socket, sys; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"x", sys.argv[1])'
+may_send() {  # UID SOCKET
+  setpriv --reuid="$1" --regid="$1" --clear-groups python3 -I -c "$send" "$2" 2>/dev/null && echo yes || echo no
+}
+env "${job[@]}" "${hook[@]}" start
+own=/run/rooflight/users/4321.sock
+tell own_socket "$(may_send 4321 $own) $(may_send 4322 $own) $(may_send 0 $own)"
+tell root_socket "$(may_send 4321 /run/rooflight/root.sock) $(may_send 0 /run/rooflight/root.sock)"
+tell public_socket "$(may_send 4322 /run/rooflight/agent.sock)"
+env "${job[@]}" SLURM_JOB_EXIT_CODE2=0:0 "${hook[@]}" end
+gone() { [ ! -e $own ]; }
+wait_until 20 gone || true
+tell own_socket_later "$([ -e $own ] && echo there || echo gone)"
+
 before=$(date +%s%N)
 systemctl stop "$unit" || true
 tell stop_milliseconds "$((($(date +%s%N) - before) / 1000000))"

@@ -64,6 +64,16 @@ def test_the_agent_has_no_privileges(facts: Mapping[str, str]) -> None:
     assert facts["state_directory"] == "rooflight:750"
 
 
+def test_a_job_s_owner_has_a_socket_that_nobody_else_may_write_to(
+    facts: Mapping[str, str],
+) -> None:
+    """The agent may not give files away: the kernel heeds an access control list."""
+    assert facts["own_socket"] == "yes no yes"  # owner, another user, root
+    assert facts["root_socket"] == "no yes"
+    assert facts["public_socket"] == "yes"
+    assert facts["own_socket_later"] == "gone"
+
+
 def test_sigterm_stops_it_cleanly_within_ten_seconds(facts: Mapping[str, str]) -> None:
     assert int(facts["stop_milliseconds"]) < 10_000
     assert facts["stop_result"] == "success"
