@@ -8,6 +8,7 @@ has a job here reach the agent by sockets of their own, which the kernel lets no
     DIRECTORY/agent.sock       everybody; read last, and no more than so often a second
 """
 
+import errno
 import logging
 import os
 import re
@@ -22,6 +23,7 @@ from typing import NamedTuple
 import msgspec
 
 from agent.client import reachable, root_socket, user_socket
+from agent.config import ConfigError
 from agent.messages import LARGEST, Message, Reply, decode
 from agent.quota import MESSAGES_AT_ONCE, MESSAGES_PER_SECOND, TOO_MANY, Bucket
 
@@ -63,6 +65,9 @@ class AgentSocket:
         allow: asked before a message is decoded.
         budget: how often it may be read; None for always.
 
+    Raises:
+        ConfigError: it cannot be made there.
+
     """
 
     def __init__(
@@ -72,8 +77,6 @@ class AgentSocket:
         allow: Allow = allow_all,
         budget: Bucket | None = None,
     ) -> None:
-        _make_folder(path.parent, 0o755)
-        path.unlink(missing_ok=True)  # left by an agent that was killed; the spool's lock is held
         self.path = path
         self._allow = allow
         self._budget = budget
@@ -81,9 +84,20 @@ class AgentSocket:
             socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        with reachable(str(path)) as address:
+        try:
+            self._bind(mode)
+        except OSError as error:
+            self._socket.close()
+            raise ConfigError(
+                f"{path}: no socket can be made there: {error.strerror}; set agent.socket"
+            ) from error
+
+    def _bind(self, mode: int) -> None:
+        _make_folder(self.path.parent, 0o755)
+        self.path.unlink(missing_ok=True)  # of an agent that was killed; the spool's lock is held
+        with reachable(str(self.path)) as address:
             self._socket.bind(address)
-        path.chmod(mode)
+        self.path.chmod(mode)
 
     def fileno(self) -> int:
         """Return the descriptor, for a selector."""
@@ -149,17 +163,14 @@ class Listeners:
         self._open_to_all = False
         self.everybody = AgentSocket(path, 0o666, allow, self._budget())
         self.root = AgentSocket(Path(root_socket(str(path))), 0o600)
-        folder = self._of_user(0).parent
-        _make_folder(folder, 0o711)
-        for left in folder.glob("*.sock"):  # by an agent that was killed
-            left.unlink()
+        self._has_own = self._prepare(self._of_user(0).parent)
 
     def __iter__(self) -> Iterator[AgentSocket]:
         return iter((self.root, *self._users.values(), self.everybody))
 
     def admit(self, uid: int) -> AgentSocket | None:
         """Return a new socket for a user whose job begins; None if he has one, or is root."""
-        if uid in (0, os.geteuid(), *self._users):
+        if not self._has_own or uid in (0, os.geteuid(), *self._users):
             return None
         own = AgentSocket(self._of_user(uid), 0o600, self._allow, self._budget())
         if not give_to(own.path, uid) and not self._open_to_all:
@@ -181,6 +192,20 @@ class Listeners:
         for each in self:
             each.close()
 
+    def _prepare(self, folder: Path) -> bool:
+        """Make the folder of users' sockets; False if others could change what is in it."""
+        try:
+            _make_folder(folder, 0o711)
+            status = folder.lstat()
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise PermissionError(errno.EPERM, "others may write to it")
+            for left in folder.glob("*.sock"):  # by an agent that was killed
+                left.unlink()
+        except OSError as error:
+            log.warning("%s: %s; users can deafen each other", folder, error.strerror)
+            return False
+        return True
+
     def _of_user(self, uid: int) -> Path:
         return Path(user_socket(str(self._path), uid))
 
@@ -199,10 +224,10 @@ def give_to(path: Path, uid: int) -> bool:
     Source: `man 5 acl`, and include/uapi/linux/posix_acl_xattr.h for the form.
     """
     with suppress(OSError):
-        os.chown(path, uid, -1)
+        os.chown(path, uid, -1, follow_symlinks=False)
         return True
     try:
-        os.setxattr(path, _ACL, access_list(uid))
+        os.setxattr(path, _ACL, access_list(uid), follow_symlinks=False)
     except OSError:
         path.chmod(0o666)
         return False
@@ -224,7 +249,7 @@ def access_list(uid: int) -> bytes:
 
 
 def _make_folder(folder: Path, mode: int) -> None:
-    if not folder.is_dir():
+    if not folder.exists():
         folder.mkdir(parents=True)
         folder.chmod(mode)  # whatever the umask is: users must come through
 

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.listener import NOBODY, AgentSocket, access_list, give_to, is_unnamed
+from agent.listener import (
+    NOBODY,
+    AgentSocket,
+    Listeners,
+    access_list,
+    allow_all,
+    give_to,
+    is_unnamed,
+)
 from tests.integration import neighbours
 from tests.integration.neighbours import (
     FLOOD,
@@ -170,6 +178,17 @@ def test_root_gives_a_socket_away(tmp_path: Path) -> None:
     status = listener.path.stat()
     assert (status.st_uid, status.st_mode & 0o777) == (OWNER, 0o600)
     listener.close()
+
+
+def test_a_folder_of_users_sockets_that_is_somebody_else_s_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "users").mkdir()
+    os.chown(tmp_path / "users", STRANGER, STRANGER)
+    listeners = Listeners(tmp_path / "agent.sock", allow_all)
+    assert listeners.admit(OWNER) is None
+    assert caplog.text.count("others may write to it") == 1
+    listeners.close()
 
 
 @pytest.mark.parametrize(
