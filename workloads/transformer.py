@@ -173,6 +173,6 @@ def fill_with_noise(weight: Tensor, generator: torch.Generator) -> None:
 
     What torch draws in bf16 on a CPU are other numbers (2.6), without the tails (pytorch #166853).
     """
-    for rows in weight.split(ROWS_AT_A_TIME):
+    for rows in weight.split(ROWS_AT_A_TIME):  # type: ignore[no-untyped-call]
         noise = torch.empty_like(rows, dtype=torch.float32)
         rows.copy_(noise.normal_(std=INITIAL_DEVIATION, generator=generator))
