@@ -7,11 +7,14 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Debian package : a command that it brings : what is left out without it
+# Debian package : a command (or file) that it brings : what is left out without it
 services=(
   "influxdb:influxd:tests against InfluxDB"
   "victoria-metrics:victoria-metrics:tests against VictoriaMetrics"
   "gcc:gcc:tests that replay a recorded GPU"
+  "gcc-aarch64-linux-gnu:aarch64-linux-gnu-gcc:tests of the C kernels for other CPUs"
+  "libc6-dev-arm64-cross:/usr/aarch64-linux-gnu/include/stdio.h:tests of the C kernels for other CPUs"
+  "qemu-user:qemu-aarch64:tests of the C kernels on other CPUs"
   "systemd-container:systemd-nspawn:tests under systemd"
   "debootstrap:debootstrap:tests under systemd"
   "qemu-system-x86:qemu-system-x86_64:tests in a virtual machine"
@@ -103,7 +106,7 @@ missing() {  # -> the lines of `services` whose command is not here
   local line command
   for line in "${services[@]}"; do
     IFS=: read -r _ command _ <<<"$line"
-    command -v "$command" >/dev/null || [ -x "/usr/sbin/$command" ] || echo "$line"
+    command -v "$command" >/dev/null || [ -x "/usr/sbin/$command" ] || [ -f "$command" ] || echo "$line"
   done
 }
 

@@ -6,10 +6,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from workloads import matvec
 from workloads.counting import Count, Tokens
 from workloads.inference import new_cache, open_model, pass_count
 from workloads.kvcache import KVCache
-from workloads.matvec import kernels
 from workloads.phase import Recorder, Span
 from workloads.prefill import random_prompt
 from workloads.setting import TOKENS_PER_STEP, Progress, Setting
@@ -133,7 +133,7 @@ def eager_note(device: torch.device) -> str:
     """Say what keeps eager decoding from full speed; nothing does on a CPU with a C compiler."""
     if device.type != "cpu":
         return "eager: CUDA graphs want a contiguous cache and all weights on the device"
-    return "" if kernels() else "products by torch: no C compiler here to build faster ones"
+    return matvec.build().note
 
 
 def decode_span(setting: Setting, held: int, note: str = "") -> Span:

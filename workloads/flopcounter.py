@@ -14,7 +14,8 @@ Sizes = torch.Size
 
 
 def _attention_forward(query: Sizes, key: Sizes, value: Sizes, *_: Any, **__: Any) -> int:  # noqa: ANN401
-    flops = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+    keys, values = _for_each_head(query, key), _for_each_head(query, value)
+    flops = sdpa_flop_count(query, keys, values)  # type: ignore[no-untyped-call]
     return int(flops)
 
 
@@ -26,8 +27,14 @@ def _attention_backward(
     *_: Any,  # noqa: ANN401
     **__: Any,  # noqa: ANN401
 ) -> int:
-    flops = sdpa_backward_flop_count(gradient, query, key, value)  # type: ignore[no-untyped-call]
+    keys, values = _for_each_head(query, key), _for_each_head(query, value)
+    flops = sdpa_backward_flop_count(gradient, query, keys, values)  # type: ignore[no-untyped-call]
     return int(flops)
+
+
+def _for_each_head(query: Sizes, shared: Sizes) -> Sizes:
+    """Return the sizes of keys or values as if no heads shared them; torch 2.9 asks for that."""
+    return torch.Size((shared[0], query[1], *shared[2:]))
 
 
 def _product(left: Sizes, right: Sizes, *_: Any, **__: Any) -> int:  # noqa: ANN401

@@ -57,9 +57,21 @@ DOT(bf16, uint16_t)
 #define BYTES 4
 #define NIBBLES 8
 
-typedef uint32_t words __attribute__((vector_size(4 * WORDS), aligned(4)));
-typedef int32_t integers __attribute__((vector_size(4 * WORDS), aligned(4)));
-typedef float floats __attribute__((vector_size(4 * WORDS), aligned(4)));
+/* A block is some vectors as wide as the registers: wider ones have no place in the ABI of a CPU
+ * that lacks the registers (-Wpsabi), and compilers take them apart into slow code.
+ */
+#if defined __AVX512F__
+#define REGISTER 64
+#elif defined __AVX2__
+#define REGISTER 32
+#else
+#define REGISTER 16
+#endif
+#define PARTS (WORDS * 4 / REGISTER)
+
+typedef uint32_t words __attribute__((vector_size(REGISTER), aligned(4)));
+typedef int32_t integers __attribute__((vector_size(REGISTER), aligned(4)));
+typedef float floats __attribute__((vector_size(REGISTER), aligned(4)));
 
 static inline floats field(words packed, int bits, int index)
 {
@@ -70,29 +82,38 @@ static inline floats field(words packed, int bits, int index)
 /* One scale per row. */
 static inline float dot_int8(const words *row, const float *scale, const floats *vector, long inputs)
 {
-    floats even = {0}, odd = {0};
-    for (long block = 0; block < inputs / (WORDS * BYTES); block++, vector += BYTES)
-        for (int index = 0; index < BYTES; index += 2) {
-            even += field(row[block], 8, index) * vector[index];
-            odd += field(row[block], 8, index + 1) * vector[index + 1];
+    floats even[PARTS] = {{0}}, odd[PARTS] = {{0}};
+    for (long block = 0; block < inputs / (WORDS * BYTES); block++)
+        for (int part = 0; part < PARTS; part++) {
+            words packed = row[block * PARTS + part];
+            const floats *factors = vector + block * BYTES * PARTS + part;
+            for (int index = 0; index < BYTES; index += 2) {
+                even[part] += field(packed, 8, index) * factors[index * PARTS];
+                odd[part] += field(packed, 8, index + 1) * factors[(index + 1) * PARTS];
+            }
         }
-    even += odd;
-    return total((float *)&even, WORDS) * *scale;
+    for (int part = 0; part < PARTS; part++)
+        even[part] += odd[part];
+    return total((float *)even, WORDS) * *scale;
 }
 
 /* One scale for each `span` fields of all words of a block. */
 static inline float dot_int4(const words *row, const float *scales, const floats *vector,
                              long inputs, const int span)
 {
-    floats sums = {0};
-    for (long block = 0; block < inputs / (WORDS * NIBBLES); block++, vector += NIBBLES)
-        for (int first = 0; first < NIBBLES; first += span) {
-            floats sum = field(row[block], 4, first) * vector[first];
-            for (int index = first + 1; index < first + span; index++)
-                sum += field(row[block], 4, index) * vector[index];
-            sums += *scales++ * sum;
+    floats sums[PARTS] = {{0}};
+    for (long block = 0; block < inputs / (WORDS * NIBBLES); block++, scales += NIBBLES / span)
+        for (int part = 0; part < PARTS; part++) {
+            words packed = row[block * PARTS + part];
+            const floats *factors = vector + block * NIBBLES * PARTS + part;
+            for (int first = 0; first < NIBBLES; first += span) {
+                floats sum = field(packed, 4, first) * factors[first * PARTS];
+                for (int index = first + 1; index < first + span; index++)
+                    sum += field(packed, 4, index) * factors[index * PARTS];
+                sums[part] += scales[first / span] * sum;
+            }
         }
-    return total((float *)&sums, WORDS);
+    return total((float *)sums, WORDS);
 }
 
 static inline float dot_int4_32(const words *row, const float *scales, const floats *vector,

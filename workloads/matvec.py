@@ -1,23 +1,27 @@
 """Products of weights with few vectors at memory speed on the CPU: one token of decoding is those.
 
 torch's own matrix-vector products read memory at 0.3 to 0.7 of what it yields; `matvec.c` reaches
-it. It is compiled on first use, in about a second; where there is no C compiler torch's products
-remain. Each is an operator of torch, so that profilers and FLOP counters see it.
+it. It is compiled on first use, in about a second, for the CPU it runs on or as $CFLAGS say; where
+that does not work torch's products remain, and `build` says why. Each is an operator of torch, so
+that profilers and FLOP counters see it.
 """
 
 import ctypes
 import functools
+import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 SOURCE = Path(__file__).with_name("matvec.c")
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+FLAGS = ("-O3", "-fopenmp", "-shared", "-fPIC")
 COMPILE_SECONDS = 60.0
 
 MOST_VECTORS = 4
@@ -30,20 +34,44 @@ WORDS = 16
 """Words of 32 bits in a block of packed integers."""
 
 
+class Build(NamedTuple):
+    """The kernels, None where torch computes; `note` is empty when they are as usual."""
+
+    library: ctypes.CDLL | None
+    note: str
+
+
 @functools.cache
-def kernels() -> ctypes.CDLL | None:
-    """Compile and load the kernels; None without a C compiler, or one that lacks OpenMP."""
+def build() -> Build:
+    """Compile the kernels for this CPU, with $CFLAGS last; for any of its kind if that fails."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        return None
+        return Build(None, "products by torch: no C compiler here to build faster ones")
+    asked = os.environ.get("CFLAGS", "").split()
+    told = f" with CFLAGS={' '.join(asked)}" if asked else ""
+    for machine in (["-march=native"], []):
+        library = _compiled(compiler, [*machine, *asked])
+        if library is not None:
+            other = "" if machine else f" for any CPU: {compiler} knows no -march=native"
+            return Build(library, f"products built{other}{told}" if other or told else "")
+    return Build(None, f"products by torch: {compiler} cannot build {SOURCE.name} here{told}")
+
+
+def _compiled(compiler: str, flags: Sequence[str]) -> ctypes.CDLL | None:
+    """Return the kernels as the compiler builds them; None if it cannot, or lacks OpenMP."""
     with tempfile.TemporaryDirectory(prefix="rooflight-") as folder:
         library = Path(folder) / "matvec.so"
-        command = [compiler, *FLAGS, "-o", str(library), str(SOURCE)]
+        command = [compiler, *FLAGS, *flags, "-o", str(library), str(SOURCE)]
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_SECONDS)
             return ctypes.CDLL(str(library))
         except (subprocess.SubprocessError, OSError):
             return None
+
+
+def kernels() -> ctypes.CDLL | None:
+    """Return the kernels; None where torch's products remain."""
+    return build().library
 
 
 def is_fast(inputs: Tensor) -> bool:

@@ -1,8 +1,10 @@
 """`rooflight workload`: run reference phases on this machine and say which roof each is under."""
 
+import importlib.metadata
+import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -20,6 +22,9 @@ from agent.workload.options import (
 )
 from workloads.setting import OUTLINES, Setting, SettingError, check_names
 from workloads.shapes import SIZES
+
+OLDEST_TORCH = (2, 9)
+"""The first whose attention for grouped queries is one kernel on a CPU, as FLOPs are counted."""
 
 BELOW_ITS_KIND = 1
 INTERRUPTED = 130
@@ -171,7 +176,8 @@ def measure_ceilings(
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn a bad option or a missing torch into one line and exit code 2."""
+    """Turn a bad option or a missing or old torch into one line and exit code 2."""
+    check_torch()
     try:
         yield
     except SettingError as problem:
@@ -181,3 +187,16 @@ def plain_errors() -> Iterator[None]:
             raise
         message = "torch is not installed here: pip install rooflight[workloads]"
         raise UsageProblem(message) from problem
+
+
+def check_torch() -> None:
+    """Refuse a torch that computes other than our counts say; one that is missing is not seen."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        found = importlib.metadata.version("torch")
+        numbers = re.match(r"(\d+)\.(\d+)", found)
+        if numbers and tuple(map(int, numbers.groups())) < OLDEST_TORCH:
+            needed = ".".join(map(str, OLDEST_TORCH))
+            raise UsageProblem(
+                f"torch {found} is installed here and {needed} or later is needed:"
+                f" pip install 'torch>={needed}'"
+            )

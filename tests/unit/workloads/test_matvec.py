@@ -1,6 +1,7 @@
 """Few vectors go through our own kernels, with the results and the count of torch's products."""
 
-import subprocess
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,25 +67,58 @@ def test_wrong_widths_are_refused() -> None:
         matvec.matvec(torch.randn(8, 64), torch.randn(1, 32))
 
 
-@pytest.mark.parametrize("script", [None, "#!/bin/sh\nexit 1\n"])
-def test_without_a_working_compiler_torch_computes(
-    script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def built_again() -> Iterator[None]:
+    """Build the kernels in this test, and again after it."""
+    matvec.build.cache_clear()
+    yield
+    matvec.build.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [(None, "no C compiler here"), ("#!/bin/sh\nexit 1\n", "cannot build matvec.c here")],
+)
+@pytest.mark.usefixtures("built_again")
+def test_without_a_working_compiler_torch_computes_and_the_note_says_so(
+    script: str | None, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if script is not None:
         (tmp_path / "cc").write_text(script)
         (tmp_path / "cc").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    matvec.kernels.cache_clear()
-    try:
-        assert matvec.kernels() is None
-        linear, vector = Linear(64, 8), torch.randn(1, 64)
-        with torch.inference_mode():
-            torch.testing.assert_close(linear(vector), F.linear(vector, linear.weight))
-    finally:
-        matvec.kernels.cache_clear()
+    assert matvec.kernels() is None
+    assert matvec.build().note.startswith("products by torch: ")
+    assert why in matvec.build().note
+    linear, vector = Linear(64, 8), torch.randn(1, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(linear(vector), F.linear(vector, linear.weight))
 
 
-def test_the_source_compiles_without_a_warning(tmp_path: Path) -> None:
-    flags = ["-Wall", "-Wextra", "-Werror", *matvec.FLAGS]
-    command = ["cc", *flags, "-o", str(tmp_path / "out.so"), str(matvec.SOURCE)]
-    subprocess.run(command, check=True)
+@pytest.mark.usefixtures("built_again")
+def test_a_compiler_that_does_not_know_this_cpu_builds_for_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f'case "$*" in *native*) exit 1;; esac; exec {shutil.which("cc")} "$@"'
+    (tmp_path / "cc").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "cc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert "for any CPU" in matvec.build().note
+    weight, vector = torch.randn(8, 64), torch.randn(1, 64)
+    torch.testing.assert_close(matvec.matvec(weight, vector), vector @ weight.T)
+
+
+@pytest.mark.usefixtures("built_again")
+def test_cflags_limit_the_kernels_and_the_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CFLAGS", " -O2   -fno-math-errno ")
+    library, note = matvec.build()
+    assert library is not None
+    assert note == "products built with CFLAGS=-O2 -fno-math-errno"
+
+
+@pytest.mark.usefixtures("built_again")
+def test_cflags_that_no_compiler_knows_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CFLAGS", "-march=abacus")
+    library, note = matvec.build()
+    assert library is None
+    assert note.endswith("cannot build matvec.c here with CFLAGS=-march=abacus")

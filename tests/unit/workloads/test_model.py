@@ -10,7 +10,7 @@ from torch import Tensor
 from workloads.attention import sdpa
 from workloads.kvcache import ContiguousCache
 from workloads.shapes import SIZES
-from workloads.transformer import Transformer, build, rotary_table, rotate
+from workloads.transformer import INITIAL_DEVIATION, Transformer, build, rotary_table, rotate
 
 pytestmark = pytest.mark.workloads
 
@@ -90,3 +90,20 @@ def test_the_same_seed_gives_the_same_weights(model: Transformer) -> None:
     other = build(TINY, CPU, torch.float32, seed=1)
     assert torch.equal(model.lm_head.weight, again.lm_head.weight)
     assert not torch.equal(model.lm_head.weight, other.lm_head.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_same_seed_gives_the_same_weights_in_any_dtype(
+    model: Transformer, dtype: torch.dtype
+) -> None:
+    narrow = build(TINY, CPU, dtype)
+    for weight, rounded in zip(model.parameters(), narrow.parameters(), strict=True):
+        assert torch.equal(weight.to(dtype), rounded)
+
+
+def test_weights_are_normal_with_their_tails(model: Transformer) -> None:
+    """Of 131,072 draws 61 should be above 3.5 deviations; that none is has a chance of e^-61."""
+    drawn = model.lm_head.weight / INITIAL_DEVIATION
+    assert drawn.mean().abs() < 5 / drawn.numel() ** 0.5
+    assert (drawn.std() - 1).abs() < 5 / (2 * drawn.numel()) ** 0.5
+    assert drawn.abs().max() > 3.5

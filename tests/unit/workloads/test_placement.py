@@ -68,14 +68,14 @@ def test_mapped_weights_give_the_same_logits(placement: str, dtype: str) -> None
 def test_an_evicted_file_is_read_from_storage_again(disk: Path) -> None:
     path = disk / "file"
     path.write_bytes(bytes(16 << 20))
-    assert pagecache.cached_ratio(path) == 1
+    assert pagecache.cached_ratio(path) > 0.9  # a machine short of memory evicts pages by itself
     pagecache.evict(path)
     assert pagecache.cached_ratio(path) == 0
     with path.open("rb") as file:
         file.read(1)
     assert 0 < pagecache.cached_ratio(path) < 1
     path.read_bytes()
-    assert pagecache.cached_ratio(path) == 1
+    assert pagecache.cached_ratio(path) > 0.9
 
 
 @pytest.mark.usefixtures("disk")

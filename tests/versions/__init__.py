@@ -1,0 +1,1 @@
+"""Which versions of libraries and of Python rooflight is tested with."""
