@@ -8,7 +8,6 @@ Source: InfluxData, "InfluxDB 1.x HTTP API", "InfluxDB v2 API", "InfluxQL refere
 from collections.abc import Sequence
 
 from agent.stores.connection import (
-    DELIVERED,
     DENIED,
     TOO_LARGE,
     InfluxConnection,
@@ -59,7 +58,7 @@ class InfluxStore:
         while batches:
             batch = batches.pop()
             reply = self._post(self._names[database], joined(batch))
-            if reply.status in DELIVERED:
+            if reply.delivered():
                 refusals = 0
                 continue
             refuse_unless_bad_data(reply)

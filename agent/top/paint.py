@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from agent.inspect.units import printable, show
+from agent.inspect.units import show
+from agent.printable import printable
 
 PLAIN = ""
 

@@ -442,7 +442,7 @@ def test_a_new_token_is_read_without_a_restart(
 
 def test_an_error_page_that_is_not_utf8_is_an_outage(server: Influx2, store: InfluxStore) -> None:
     server.answers = [(502, {}, "Fehler: Zur\u00fcckgewiesen".encode("latin-1"))]
-    with pytest.raises(StoreUnreachable, match="not UTF-8"):
+    with pytest.raises(StoreUnreachable, match="502: Fehler: Zur.ckgewiesen"):
         store.write(METRICS, b"cpu v=1.0 1\n")
 
 
