@@ -1,11 +1,10 @@
-"""An HTTP server that means harm, or is broken: each mode is a way to answer that no client expects.
+"""An HTTP server that means harm, or is broken: each mode is an answer that no client expects.
 
 It speaks on the socket itself, because no library would send what it sends.
 """
 
 import contextlib
 import gzip
-import itertools
 import select
 import socket
 import threading
@@ -37,7 +36,10 @@ class Hostile:
         self.stored: list[bytes] = []
         self.seen: list[bytes] = []
         self._ending = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # for `deaf`
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
         self.port = int(self._listener.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -45,7 +47,8 @@ class Hostile:
 
     def close(self) -> None:
         self._ending.set()
-        self._thread.join(10)
+        self._thread.join(20)
+        assert not self._thread.is_alive()
         self._listener.close()
 
     def _serve(self) -> None:
@@ -56,7 +59,7 @@ class Hostile:
                 talks.append(threading.Thread(target=self._talk, args=(connection,)))
                 talks[-1].start()
         for talk in talks:
-            talk.join(10)
+            talk.join()
 
     def _talk(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError, ValueError):
@@ -68,6 +71,9 @@ class Hostile:
                         return
                     head, body = _request(connection)
                     self.seen.append(head)
+                    if self.mode in TAKEN:
+                        connection.sendall(TAKEN[self.mode])
+                        continue
                     if self.mode != "good":
                         MODES[self.mode](self, connection)
                         return
@@ -109,12 +115,17 @@ def _request(connection: socket.socket) -> tuple[bytes, bytes]:
 
 
 def _says(text: bytes) -> Callable[[Hostile, socket.socket], None]:
+    """Say this, and hang up."""
     return lambda server, connection: connection.sendall(text)
 
 
 def answer(status: str, body: bytes, *headers: str) -> bytes:
     head = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(head).encode() + body
+
+
+def _answers(status: str, body: bytes, *headers: str) -> Callable[[Hostile, socket.socket], None]:
+    return _says(answer(status, body, *headers, "Connection: close"))
 
 
 def _endless(server: Hostile, connection: socket.socket) -> None:
@@ -144,8 +155,7 @@ def _large(server: Hostile, connection: socket.socket) -> None:
 
 def _slow_headers(server: Hostile, connection: socket.socket) -> None:
     server.slowly(connection, b"HTTP/1.1 204 No Content\r\n")
-    for number in itertools.count():
-        server.slowly(connection, b"X-%d: y\r\n" % number)
+    server.slowly(connection, b"X: y\r\n" * 10_000)
 
 
 def _slow_body(server: Hostile, connection: socket.socket) -> None:
@@ -166,20 +176,20 @@ MODES: dict[str, Callable[[Hostile, socket.socket], None]] = {
     "slow_headers": _slow_headers,
     "slow_body": _slow_body,
     "silent": _silent,
-    "bomb": _says(answer("200 OK", BOMB, "Content-Encoding: gzip")),
-    "bomb_error": _says(answer("500 Oh", BOMB, "Content-Encoding: gzip")),
-    "html": _says(answer("200 OK", PAGE, "Content-Type: text/html; charset=utf-8")),
-    "html_empty": _says(answer("200 OK", b"", "Content-Type: text/html")),
-    "html_created": _says(answer("201 Created", PAGE)),
-    "text": _says(answer("200 OK", b"OK", "Content-Type: text/plain")),
-    "list": _says(answer("200 OK", b"[]", "Content-Type: application/json")),
-    "json_error": _says(answer("200 OK", b'{"error":"database not found"}')),
-    "json_error_2": _says(answer("200 OK", b'{"code":"invalid","message":"no"}')),
-    "accepted": _says(answer("202 Accepted", b"")),
-    "partial": _says(answer("206 Partial Content", b"{}")),
-    "switch": _says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
-    "moved": _says(answer("302 Found", PAGE, "Location: http://localhost:1/write")),
-    "moved_same": _says(answer("307 Temporary Redirect", b"", "Location: /login")),
+    "bomb": _answers("200 OK", BOMB, "Content-Encoding: gzip"),
+    "bomb_error": _answers("500 Oh", BOMB, "Content-Encoding: gzip"),
+    "html": _answers("200 OK", PAGE, "Content-Type: text/html; charset=utf-8"),
+    "html_empty": _answers("200 OK", b"", "Content-Type: text/html"),
+    "html_created": _answers("201 Created", PAGE),
+    "text": _answers("200 OK", b"OK", "Content-Type: text/plain"),
+    "list": _answers("200 OK", b"[]", "Content-Type: application/json"),
+    "json_error": _answers("200 OK", b'{"error":"database not found"}'),
+    "json_error_2": _answers("200 OK", b'{"code":"invalid","message":"no"}'),
+    "accepted": _answers("202 Accepted", b""),
+    "partial": _answers("206 Partial Content", b"{}"),
+    "switch": _says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: close\r\n\r\n"),
+    "moved": _answers("302 Found", PAGE, "Location: http://localhost:1/write"),
+    "moved_same": _answers("307 Temporary Redirect", b"", "Location: /login"),
     "half_body": _says(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}"),
     "half_empty": _says(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"),
     "half_chunk": _says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{}"),
@@ -190,10 +200,13 @@ MODES: dict[str, Callable[[Hostile, socket.socket], None]] = {
     "empty": _says(b""),
     "garbage": _says(b"\x00\xffSSH-2.0-OpenSSH_9.2\r\n"),
     "old": _says(b"<html>what is HTTP?</html>\r\n"),
-    "escape": _says(answer("403 No", '{"error":"\x1b]0;x\x07 \u202e\x9b"}'.encode())),
+    "escape": _answers("403 No", '{"error":"\x1b]0;x\x07 \u202e\x9b"}'.encode()),
     "deaf": _silent,
 }
 """All but `deaf`, which does not read, take a request first."""
+
+LATE = ("slow_headers", "slow_body", "silent", "deaf")
+"""Modes that go on until the client has had enough."""
 
 TAKEN: dict[str, bytes] = {
     "204": b"HTTP/1.1 204 No Content\r\n\r\n",
@@ -205,6 +218,4 @@ TAKEN: dict[str, bytes] = {
     "gzipped": answer("200 OK", gzip.compress(b"{}"), "Content-Encoding: gzip"),
     "after 100": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
 }
-"""Answers by which a database says that it has the lines."""
-
-MODES |= {f"taken: {name}": _says(text) for name, text in TAKEN.items()}
+"""Answers by which a database says that it has the lines; modes too."""

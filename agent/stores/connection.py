@@ -74,6 +74,10 @@ class Reply(NamedTuple):
         """Return who answered what."""
         return f"{self.url}: HTTP {self.status}" if self.url else f"HTTP {self.status}"
 
+    def told(self) -> str:
+        """Return who answered what, and in which words."""
+        return ": ".join(filter(None, (self.head(), self.words())))
+
     def words(self) -> str:
         """Return the server's message, not too long, with 3.x's reason for the first line."""
         reasons = [each.error_message for each in self.refused_lines()]
@@ -324,13 +328,13 @@ def refuse_unless_bad_data(reply: Reply) -> None:
 
     """
     if reply.status in _BUSY or reply.status > 504:
-        raise StoreUnreachable(f"{reply.head()}: {reply.words()}", reply.retry_after)
+        raise StoreUnreachable(reply.told(), reply.retry_after)
     if 300 <= reply.status < 400:
-        words = f"{reply.head()}: {reply.words()} (it points to {reply.goal or 'nowhere'})"
+        words = f"{reply.told()} (it points to {reply.goal or 'nowhere'})"
         raise StoreRefused(f"{words}, which is not followed: check influx.url", keep=True)
     if reply.status not in _BAD_DATA:
         remedy = _REMEDIES.get(reply.status, "check influx.url")
-        raise StoreRefused(f"{reply.head()}: {reply.words()}; {remedy}", keep=True)
+        raise StoreRefused(f"{reply.told()}; {remedy}", keep=True)
 
 
 def read_answer(reply: Reply) -> Answer:

@@ -1,6 +1,7 @@
 """The whole way from spool to a store that means harm, on a real connection: nothing is lost."""
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from agent.stores.connection import LARGEST_ANSWER, LONGEST_REPLY
 from agent.stores.influx import InfluxSettings, InfluxStore
 from agent.stores.store import Select, StoreRefused, StoreUnreachable
 from probes.catalogue import Database
-from tests.hostile import MODES, TAKEN, Hostile
+from tests.hostile import LATE, MODES, TAKEN, Hostile
 
 METRICS = Database.METRICS
 LINES = b"".join(b"cpu,host=n user_seconds=%d.0 %d\n" % (each, 1000 + each) for each in range(9))
-HARM = [mode for mode in MODES if not mode.startswith("taken")]
-TIMEOUT_SECONDS = 0.6
+TOO_LONG = b'cpu v="%s" 1\n' % random.Random(1).randbytes(2_000_000).hex().encode()
+"""A line that does not fit into the kernel's buffers."""
+
+SHORT_SECONDS, LONG_SECONDS = 0.5, 20.0
 Api = Literal["v1", "v2"]
 
 
@@ -31,7 +34,7 @@ def server() -> Iterator[Hostile]:
     server.close()
 
 
-def opened(server: Hostile, api: Api, timeout_seconds: float = TIMEOUT_SECONDS) -> InfluxStore:
+def opened(server: Hostile, api: Api, timeout_seconds: float = LONG_SECONDS) -> InfluxStore:
     settings = InfluxSettings(url=server.url, api=api, timeout_seconds=timeout_seconds)
     return InfluxStore(settings)
 
@@ -42,30 +45,29 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.parametrize("api", ["v1", "v2"])
-@pytest.mark.parametrize("mode", HARM)
+@pytest.mark.parametrize("mode", MODES)
 def test_nothing_is_lost_and_it_is_said_once(
     server: Hostile, tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str, api: Api
 ) -> None:
-    spool, store = Spool(tmp_path, 1 << 24), opened(server, api)
+    spool = Spool(tmp_path, 1 << 24)
+    store = opened(server, api, SHORT_SECONDS if mode in LATE else LONG_SECONDS)
     shipper = Shipper(spool, store, flush_seconds=0.0, jitter=lambda low, high: 0.0)
-    # what a slow reader does not take must not fit into the kernel's buffers
-    lines = LINES + b"cpu v=1.0 1\n" * 10
+    lines = TOO_LONG if mode == "deaf" else LINES
     spool.append(METRICS, lines)
     server.mode = mode
     caplog.set_level(logging.WARNING, "rooflight")
-    begun = time.monotonic()
     for _ in range(2):
         shipper.ship()
-    assert time.monotonic() - begun < 2 * TIMEOUT_SECONDS + 3.0
     assert spool.depth_bytes == len(lines)
     assert (shipper.shipped_points, shipper.store_errors) == (0, 2)
-    (said,) = {record.getMessage() for record in caplog.records}
-    assert len(caplog.records) == 1, "said once"
+    (said,) = (record.getMessage() for record in caplog.records)
     assert server.url in said
     assert said.isprintable()
     server.mode = "good"
-    shipper.ship()
-    assert b"".join(server.stored) == lines
+    deadline = time.monotonic() + LONG_SECONDS
+    while spool.depth_bytes and time.monotonic() < deadline:
+        shipper.ship()
+    assert set(server.stored) == {lines}
     assert (spool.depth_bytes, shipper.shipped_points) == (0, lines.count(b"\n"))
     assert spool.lost == {}
     store.close()
@@ -76,8 +78,8 @@ def test_nothing_is_lost_and_it_is_said_once(
 def test_what_a_database_says_is_delivered_is_delivered(
     server: Hostile, name: str, api: Api
 ) -> None:
-    store = opened(server, api, 10.0)
-    for mode in (f"taken: {name}", "good", f"taken: {name}"):
+    store = opened(server, api)
+    for mode in (name, "good", name):
         server.mode = mode
         store.write(METRICS, LINES)
     assert server.stored == [LINES]
@@ -113,22 +115,22 @@ def test_a_redirection_is_not_followed_with_our_credentials(
 
 
 @pytest.mark.parametrize("api", ["v1", "v2"])
-@pytest.mark.parametrize("mode", ["slow_headers", "slow_body", "silent", "deaf"])
+@pytest.mark.parametrize("mode", LATE)
 def test_one_deadline_holds_for_the_whole_exchange(server: Hostile, api: Api, mode: str) -> None:
-    store = opened(server, api)
+    server.period = SHORT_SECONDS / 5  # no single read takes too long
+    store = opened(server, api, SHORT_SECONDS)
     server.mode = mode
-    lines = b"".join(b"cpu v=%r %d\n" % (hash(str(each)), each) for each in range(400_000))
     begun = time.monotonic()
-    with pytest.raises(StoreUnreachable, match=r"no whole answer in 0\.6 s"):
-        store.write(METRICS, lines if mode == "deaf" else LINES)
-    assert time.monotonic() - begun < 10 * TIMEOUT_SECONDS  # gzip of the lines is in it
+    with pytest.raises(StoreUnreachable, match=r"no whole answer in 0\.5 s$"):
+        store.write(METRICS, TOO_LONG if mode == "deaf" else LINES)
+    assert time.monotonic() - begun < 20 * SHORT_SECONDS
     store.close()
 
 
 @pytest.mark.parametrize("api", ["v1", "v2"])
 @pytest.mark.parametrize("mode", ["endless", "endless_error", "large", "bomb", "bomb_error"])
 def test_an_answer_to_a_write_takes_no_memory(server: Hostile, api: Api, mode: str) -> None:
-    store = opened(server, api, 20.0)
+    store = opened(server, api)
     store.write(METRICS, LINES)  # libraries are loaded
     server.mode = mode
     before = resident_bytes()
@@ -143,7 +145,7 @@ def test_an_answer_to_a_write_takes_no_memory(server: Hostile, api: Api, mode: s
 
 @pytest.mark.parametrize("mode", ["endless", "large", "bomb"])
 def test_an_answer_to_a_query_has_its_bound_too(server: Hostile, mode: str) -> None:
-    store = opened(server, "v1", 20.0)
+    store = opened(server, "v1")
     server.mode = mode
     before = resident_bytes()
     with pytest.raises(StoreRefused, match="more than 64 MiB: ask for less"):
