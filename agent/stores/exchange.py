@@ -83,7 +83,7 @@ class BoundedConnection(HTTPConnection):
             self.sock.settimeout(_here.exchange.left())
         super().send(data)
 
-    def request(self, method: str, url: str, *args: Any, **options: Any) -> None:  # type: ignore[override]  # noqa: ANN401
+    def request(self, method: str, url: str, *args: Any, **options: Any) -> None:  # noqa: ANN401
         """Send a request whose answer is not read before `getresponse` bounds it."""
         super().request(method, url, *args, **{**options, "preload_content": False})
 
