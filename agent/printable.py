@@ -4,9 +4,17 @@ Written out is all that Unicode does not call printable: ESC and the other contr
 C1), line ends, marks that turn the direction of text (bidi), and halves of characters (surrogates).
 """
 
+import logging
 import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
 
 _PERHAPS = re.compile(r"[^\n -~]")
+_ESCAPED = re.compile(r"\\[bfnrtu]")
 
 
 def printable(text: str) -> str:
@@ -26,3 +34,40 @@ def _in_json(found: re.Match[str]) -> str:
         return found[0]
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Lines of a log in which the words of others command no terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line, without what a traceback adds."""
+        return printable(super().formatMessage(record))
+
+
+def all_printable(value: T) -> T:
+    """Return a report, or any part of one, in which each text is printable."""
+    return value if _is_clean(value) else _written_out(value)
+
+
+def _is_clean(value: object) -> bool:
+    """Tell whether no text at all is to be written out: nearly always, and found at once."""
+    try:
+        encoded = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # half of a character
+        return False
+    return encoded.isprintable() and not _ESCAPED.search(encoded)
+
+
+def _written_out(value: T) -> T:
+    changed: object = value
+    if isinstance(value, str):
+        changed = printable(value)
+    elif isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+        texts = {name: _written_out(getattr(value, name)) for name in names}
+        changed = msgspec.structs.replace(value, **texts)
+    elif isinstance(value, Mapping):
+        changed = {_written_out(name): _written_out(each) for name, each in value.items()}
+    elif isinstance(value, list | tuple):
+        changed = type(value)(map(_written_out, value))
+    return changed  # type: ignore[return-value]  # of its own type
