@@ -83,7 +83,7 @@ class Reply(NamedTuple):
         reasons = [each.error_message for each in self.refused_lines()]
         words = ": ".join([self.message(), *reasons[:1]])
         # a proxy may have answered with a page, and anybody with what commands a terminal
-        return printable(" ".join(words.split())[:LONGEST_WORDS])
+        return printable(" ".join(words.split()))[:LONGEST_WORDS]
 
     def delivered(self) -> bool:
         """Tell whether a database says that it has all lines.
@@ -307,10 +307,15 @@ def reply_of(error: "InfluxDBError") -> Reply:
     return Reply(answer.status, str(answer.data).encode(), retry_after)
 
 
+_BARE = re.compile(r"^\w+\(['\"]?|['\"]?,?\)$")
+"""What surrounds the words of an exception: its name, parentheses and quotes."""
+
+
 def reason(error: Exception) -> str:
     """Return urllib3's words without its objects, whose addresses differ each time."""
     if error.args and isinstance(error.args[-1], Exception):  # ("Connection broken: ...", why)
-        return f"the answer broke off: {error.args[-1] or type(error.args[-1]).__name__}"
+        why = error.args[-1]
+        return f"the answer broke off: {getattr(why, 'strerror', '') or _BARE.sub('', repr(why))}"
     return re.sub(r"^(<[^>]*>|\w+\([^)]*\)): ", "", str(error))
 
 
