@@ -1,5 +1,6 @@
 """`rooflight check`: what works on this node, what does not, and what would mend it."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -17,6 +18,7 @@ from agent.jobdisk import limits
 from agent.loop import seen_gpus
 from agent.messages import Ping
 from agent.plausible import plausible
+from agent.printable import printable
 from agent.relay import Relay
 from agent.runner import Runner, open_all, read_now
 from agent.slurm.discovery import folders_of_jobs
@@ -49,13 +51,13 @@ def check_node(config: Config) -> bool:
     lines = [
         *_probe_lines(config),
         *_job_disk_lines(config),
-        _store_line(config),
+        *_store_lines(config),
         _state_line(config.state_directory()),
         _clock_line(time.time()),
         _agent_line(config),
     ]
     for line in lines:
-        click.echo(f"{line.mark:4} {line.subject:11} {line.words}")
+        click.echo(printable(f"{line.mark:4} {line.subject:11} {line.words}"))
     return all(line.mark != "bad" for line in lines)
 
 
@@ -124,6 +126,14 @@ def _job_disk_lines(config: Config) -> Iterator[Line]:
         yield Line("on", "job disk", ", ".join([*patterns, words]))
         for limit in limits(Roots()):
             yield Line("", "", limit)
+
+
+def _store_lines(config: Config) -> Iterator[Line]:
+    yield _store_line(config)
+    if config.store == "influx":
+        with contextlib.suppress(SettingsError):  # the line before has told of it
+            if words := config.influx.exposed():
+                yield Line("", "", words)
 
 
 def _store_line(config: Config) -> Line:

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from agent.config import Config, ConfigError, load
+from agent.printable import PrintableFormatter, printable
 
 NOT_FOUND, USAGE, UNREACHABLE = 1, 2, 3
 """Exit codes, beside 0 for well."""
@@ -34,12 +35,19 @@ def with_config(command: Command) -> Command:
     @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
     @functools.wraps(command)
     def wrapper(config_file: Path | None, store: str | None, debug: bool, **options: Any) -> Any:  # noqa: ANN401
-        logging.basicConfig(format="rooflight: %(message)s", level=logging.INFO)
+        log_to_stderr()
         with one_line_errors(debug=debug):
             config = load(config_file).config
             return command(_chosen(config, store) if store else config, **options)
 
     return wrapper
+
+
+def log_to_stderr() -> None:
+    """Write what is logged to standard error, a line each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("rooflight: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
 
 
 def _chosen(config: Config, store: str) -> Config:
@@ -61,7 +69,7 @@ class one_line_errors:
         """Print and exit if the error is one of those; others pass."""
         code = None if error is None or self._debug else exit_code(error)
         if code is not None:
-            click.echo(f"rooflight: {error}", err=True)
+            click.echo(printable(f"rooflight: {error}"), err=True)
             sys.exit(code)
 
 

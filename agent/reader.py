@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter
@@ -39,8 +40,13 @@ MOST_CONNECTIONS = 64
 MOST_OF_ONE_USER = 8
 MOST_ROWS = 100_000
 
+ROWS_IN_PIECE = 100
+
 AT_ONCE = 4
-"""Questions that are put to the store at one time; the others wait."""
+"""Questions that are put to the store at one time, each of another user; the others wait."""
+
+SWITCH_SECONDS = 0.0005
+"""How long one user's thread may have Python to itself while another's waits (usual: 0.005)."""
 
 SILENT_SECONDS = 30.0
 """How long a connection may say nothing, or not take its answer."""
@@ -66,10 +72,12 @@ class Reader:
         self._open_for = open_for
         self._lock = threading.Lock()
         self._by_user: Counter[int] = Counter()
+        self._turns: dict[int, threading.Lock] = {}
         self._to_store = threading.Semaphore(AT_ONCE)
 
     def serve(self, idle_seconds: float, most_seconds: float = inf) -> None:
         """Answer until nobody has been there for so many seconds, or so long in all."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         end = time.monotonic() + most_seconds
         while (left := end - time.monotonic()) > 0:
             ready, _, _ = select.select([self._listener], [], [], min(idle_seconds, left))
@@ -102,6 +110,7 @@ class Reader:
         """Give who it is; None if there are too many already."""
         with self._lock:
             self._by_user[uid] += 1
+            self._turns.setdefault(uid, threading.Lock())
             total, own = self._by_user.total(), self._by_user[uid]
         try:
             fits = total <= MOST_CONNECTIONS and own <= MOST_OF_ONE_USER
@@ -109,6 +118,8 @@ class Reader:
         finally:
             with self._lock:
                 self._by_user[uid] -= 1
+                if not self._by_user[uid]:
+                    del self._turns[uid]
 
     def _answer_all(self, connection: socket.socket, who: Asker) -> None:
         try:
@@ -120,32 +131,36 @@ class Reader:
         with connection.makefile("rb") as lines:
             try:
                 while line := _question(lines):
-                    connection.sendall(_line(self._answer(store, line)))
+                    # a user's questions wait for each other, even for a slow taker of an answer:
+                    # so eight connections have the share, and the memory, of one
+                    with self._turns[who.uid]:
+                        connection.sendall(self._answer(store, line))
             finally:
                 store.close()
 
-    def _answer(self, store: Store, line: bytes) -> Answer:
+    def _answer(self, store: Store, line: bytes) -> bytes:
+        """Return the answer to a line, encoded."""
         try:
             question = decode(line)
         except ValueError as error:
-            return Failure("refused", f"the reader did not understand: {error}")
+            return _line(Failure("refused", f"the reader did not understand: {error}"))
         try:
             with self._to_store:
                 rows = _rows(store, question)
+                if len(rows) <= MOST_ROWS:
+                    return _rows_line(rows)
         except StoreUnreachable as error:
-            return Failure("unreachable", str(error))
+            return _line(Failure("unreachable", str(error)))
         except StoreRefused as error:
-            return Failure("refused", str(error))
-        if len(rows) > MOST_ROWS:
-            return Failure("refused", f"more than {MOST_ROWS} rows: ask for less at a time")
-        return RowsAnswer(list(rows))
+            return _line(Failure("refused", str(error)))
+        return _line(Failure("refused", f"more than {MOST_ROWS} rows: ask for less at a time"))
 
 
 def _rows(store: Store, question: Question) -> Sequence[Row]:
     if isinstance(question, WindowsQuestion):
         return store.windows(question.asked)
     asked = question.asked
-    return store.rows(asked if asked.newest else replace(asked, newest=MOST_ROWS + 1))
+    return store.rows(replace(asked, newest=min(asked.newest or MOST_ROWS + 1, MOST_ROWS + 1)))
 
 
 def peer(connection: socket.socket) -> int:
@@ -162,6 +177,16 @@ def _question(lines: IO[bytes]) -> bytes:
 
 def _line(answer: Answer) -> bytes:
     return msgspec.json.encode(answer) + b"\n"
+
+
+def _rows_line(rows: Sequence[Row]) -> bytes:
+    """Return the line of an answer, made piece by piece: others have their turn between."""
+    encoded = (
+        msgspec.json.encode(rows[at : at + ROWS_IN_PIECE])[1:-1]
+        for at in range(0, len(rows), ROWS_IN_PIECE)
+    )
+    begin, end = _line(RowsAnswer([])).split(b"[]")
+    return b"%b[%b]%b" % (begin, b",".join(encoded), end)
 
 
 def run_reader(config_file: Path | None, idle_seconds: float) -> None:

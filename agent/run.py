@@ -17,6 +17,7 @@ from agent.client import ENVIRONMENT
 from agent.config import Config
 from agent.daemon import adopt_leftovers, daemon
 from agent.launcher import Launched, launch
+from agent.lineprotocol import stored_text
 from agent.messages import JobStart
 from probes.roots import Roots
 
@@ -88,8 +89,8 @@ def _describe(
         pid=launched.pid,
         uid=os.getuid(),
         user=pwd.getpwuid(os.getuid()).pw_name,
-        name=name or Path(command[0]).name,
-        command=shlex.join(command),
+        name=stored_text(name or Path(command[0]).name),  # whole characters only
+        command=stored_text(shlex.join(command)),
         gpus=None if visible is None else tuple(filter(None, visible.split(","))),
         cpus=float(len(os.sched_getaffinity(0))),
         cgroup_v2=str(cgroup.v2 or ""),

@@ -9,14 +9,19 @@ Source: NVIDIA, "DCGM API Reference", field identifiers 1001 to 1016; dcgm-expor
 
 import math
 import re
+import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any
 
 from probes.sample import Sample, Value
+from probes.timedhttp import TimedResponse
 
 TIMEOUT_SECONDS = 0.3
+"""For connecting, and for the whole answer."""
+
 RETRY_SECONDS = 30.0
 """An exporter that did not answer is left alone for so long: it must not cost NVML its deadline."""
 
@@ -78,6 +83,35 @@ def parse_metrics(text: str) -> dict[str, dict[str, float]]:
     return dict(found)
 
 
+class _Answer(TimedResponse):
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - the library's own
+        self._deadline = time.monotonic() + TIMEOUT_SECONDS
+        super().__init__(*arguments, **named)
+
+    def left(self) -> float:
+        if (seconds := self._deadline - time.monotonic()) <= 0:
+            raise TimeoutError("timed out")
+        return seconds
+
+
+class _Connection(HTTPConnection):
+    response_class = _Answer
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Answer
+
+
+class _Plain(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_Connection, req)
+
+
+class _Tls(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_TlsConnection, req)
+
+
 class DcgmExporter:
     """Asks an exporter for what NVML does not give.
 
@@ -93,7 +127,8 @@ class DcgmExporter:
         self._again_at = -math.inf
         self._trouble = ""
         # no proxy of the environment comes between this node and itself
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        no_proxy = urllib.request.ProxyHandler({})
+        self._opener = urllib.request.build_opener(no_proxy, _Plain(), _Tls())
 
     def complete(self, samples: Iterable[Sample]) -> list[Sample]:
         """Return the `gpu` samples, those without GPM with the exporter's fields added.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.command import NOT_FOUND, UNREACHABLE, USAGE, Config, Fault, with_config
+from agent.printable import printable
 from agent.stores.settings import InfluxSettings
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def check(config: Config, hours: float, jobid: str, host: str, everything: bool)
 
     faults = complaints(all_dashboards(), all_rules())
     for fault in faults:
-        click.echo(f"bad   {fault}")
+        click.echo(printable(f"bad   {fault}"))
     now_ms = int(time.time() * 1000)
     view = View(now_ms - int(hours * HOUR_MS), now_ms, {"cluster": config.cluster})
     with asking(config) as ask:
@@ -75,9 +76,9 @@ def check(config: Config, hours: float, jobid: str, host: str, everything: bool)
             lines.append(line)
             slow = line.seconds > verdict.SLOW_SECONDS
             if line.mark == "bad" or (line.mark == "ok" and (everything or slow)):
-                click.echo(verdict.line(line))
+                click.echo(printable(verdict.line(line)))
     for words in verdict.emptiness(lines, everything=everything):
-        click.echo(words)
+        click.echo(printable(words))
     failed = len(faults) + sum(line.mark == "bad" for line in lines)
     click.echo(verdict.summary(lines, failed))
     if failed:
@@ -101,7 +102,7 @@ def publish(config: Config, with_datasources: bool) -> None:
     source = _source(config) if with_datasources else None
     try:
         for line in publisher.publish(all_dashboards(), all_rules(), source):
-            click.echo(line)
+            click.echo(printable(line))
     except PublishFailed as failed:
         raise Fault(str(failed), UNREACHABLE) from failed
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.command import NOT_FOUND, UNREACHABLE, USAGE, Config, Fault, with_config
+from agent.printable import all_printable, printable, printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,11 +116,11 @@ def _watch(print_once: "Callable[[], bool]") -> None:
             try:
                 goes_on = print_once()
             except StoreUnreachable as error:
-                click.echo(f"rooflight: {error}: trying again", err=True)
+                click.echo(printable(f"rooflight: {error}: trying again"), err=True)
             except Fault as fault:
                 if fault.code != UNREACHABLE:
                     raise
-                click.echo(f"rooflight: {fault}: trying again", err=True)
+                click.echo(printable(f"rooflight: {fault}: trying again"), err=True)
 
 
 def show(
@@ -141,8 +142,6 @@ def show(
         StoreUnreachable, StoreRefused: the store could not be asked.
 
     """
-    import msgspec
-
     from agent.inspect.collect import JobNotFound
     from agent.stores.opening import open_for_asker
 
@@ -157,13 +156,23 @@ def show(
     finally:
         store.close()
     if as_json:
-        encoded = msgspec.json.format(msgspec.json.encode(asked.report), indent=2)
-        click.echo(encoded.decode())
+        click.echo(report_json(asked.report))
     elif not html_file:
         _print_text(asked.report, per_node=per_node)
     if asked.store_words:
         raise Fault(f"the store does not answer: {asked.store_words}", UNREACHABLE)
     return asked.report.job.end_ms is None
+
+
+def report_json(report: "JobReport") -> str:
+    """Return the report as JSON that a terminal can be shown."""
+    import msgspec
+
+    try:
+        encoded = msgspec.json.encode(report)
+    except UnicodeEncodeError:  # half of a character, which JSON has no place for
+        encoded = msgspec.json.encode(all_printable(report))
+    return printable_json(msgspec.json.format(encoded, indent=2).decode())
 
 
 def _asked(

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import click
 
-from agent.inspect.units import printable
+from agent.printable import printable
 
 Style = Literal["bold", "dim", "red", "yellow", "cyan"]
 NARROWEST = 8

@@ -9,6 +9,7 @@ from agent.inspect.phasetable import phase_lines
 from agent.inspect.tables import bounds_lines, gpu_lines, node_lines, usage_lines
 from agent.inspect.tasktable import task_lines
 from agent.inspect.words import header_words
+from agent.printable import all_printable
 
 STYLES: dict[str, Style] = {"warning": "red", "hint": "yellow", "info": "cyan"}
 MOST_MEMBERS = 8
@@ -16,7 +17,12 @@ MOST_MEMBERS = 8
 
 
 def render(report: JobReport, width: int, *, per_node: bool, color: bool = False) -> str:
-    """Return the report as it is printed, for a terminal of so many columns."""
+    """Return the report as it is printed, for a terminal of so many columns.
+
+    What comes from others (names of jobs, hosts, phases, models) is written out first: it cannot
+    command the terminal, wherever it stands.
+    """
+    report = all_printable(report)
     paint = Paint(color=color)
     blocks = [_header(report, width, paint), _notes(report, width, paint)]
     if report.tasks or not report.job.jobid:

@@ -51,11 +51,6 @@ def some(names: Sequence[str], most: int) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def printable(text: str) -> str:
-    """Return the text with control characters written out: a job's name is no terminal's master."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
-
-
 def _three_digits(value: float) -> str:
     if value == 0:
         return "0"

@@ -5,10 +5,10 @@ Writes go to `/write` (api = "v1": every version, but 2.x needs DBRP mappings) o
 Source: InfluxData, "InfluxDB 1.x HTTP API", "InfluxDB v2 API", "InfluxQL reference".
 """
 
+import logging
 from collections.abc import Sequence
 
 from agent.stores.connection import (
-    DELIVERED,
     DENIED,
     TOO_LARGE,
     InfluxConnection,
@@ -23,6 +23,8 @@ from agent.stores.store import Rejected, Row, Select, StoreRefused, Windows
 from probes.catalogue import CATALOGUE, Database
 
 __all__ = ["InfluxConnection", "InfluxSettings", "InfluxStore"]
+
+log = logging.getLogger("rooflight.store")
 
 MOST_REFUSALS = 200
 """Refusals in a row, of parts of one batch: then the server takes nothing, and all is given up."""
@@ -43,6 +45,7 @@ class InfluxStore:
         self._settings = settings
         self._names = settings.names()
         self._connection: InfluxConnection | None = InfluxConnection(settings)
+        self._exposed = settings.exposed()
 
     def write(self, database: Database, lines: bytes) -> None:
         """Write lines; a batch that is too large, or has bad lines, is cut until those are found.
@@ -53,13 +56,16 @@ class InfluxStore:
                 named and all others written.
 
         """
+        if self._exposed:  # an agent says it once; who only reads is not told every time
+            log.warning("%s", self._exposed)
+            self._exposed = ""
         rejected: list[Rejected] = []
         batches: list[Sequence[bytes]] = [lines.removesuffix(b"\n").split(b"\n")]
         refusals = 0
         while batches:
             batch = batches.pop()
             reply = self._post(self._names[database], joined(batch))
-            if reply.status in DELIVERED:
+            if reply.delivered():
                 refusals = 0
                 continue
             refuse_unless_bad_data(reply)

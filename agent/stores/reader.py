@@ -6,6 +6,7 @@ learns from the kernel who asks, and answers with what this user may see (`agent
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, Literal
 
 import msgspec
@@ -20,6 +21,8 @@ TIMEOUT_SECONDS = 30.0
 """How long an answer may take: the reader itself waits for the store."""
 
 MOST_WINDOWS = 10_000
+LATEST_MS = 1 << 53
+"""No time lies after it, or before its negative: databases count in 64 bits, of nanoseconds too."""
 
 _IS_IT_THERE = "is rooflight-reader.socket started on this machine?"
 
@@ -136,7 +139,9 @@ class ReaderStore:
             with reachable(self._path) as address:
                 self._connection.connect(address)
             self._lines = self._connection.makefile("rb")
-        self._connection.sendall(line)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.sendall(line)
+        # one that says no may have said it, and hung up, before it was asked
         answer = self._lines.readline()
         if not answer.endswith(b"\n"):
             raise ConnectionResetError(0, "the reader hung up")
@@ -150,7 +155,10 @@ def decode(line: bytes) -> Question:
         ValueError: it is not one; the words say why.
 
     """
-    question: Question = _questions.decode(line)
+    try:
+        question: Question = _questions.decode(line)
+    except RecursionError as error:
+        raise ValueError("lists in lists in lists") from error
     if question.protocol != PROTOCOL:
         raise ValueError(f"this reader speaks {PROTOCOL}, not {question.protocol}")
     asked = question.asked
@@ -160,8 +168,13 @@ def decode(line: bytes) -> Question:
     names = {*asked.where, *(asked.by if isinstance(asked, Windows) else ())}
     if not names <= {*COMMON_TAGS, *measurement.tags}:
         raise ValueError(f"{asked.measurement} has no such tag")
+    times = [each for each in (asked.since_ms, asked.until_ms) if each is not None]
+    if not all(-LATEST_MS <= each <= LATEST_MS for each in times):
+        raise ValueError("no such time")
     if isinstance(asked, Windows):
         _check_windows(asked)
+    elif asked.newest is not None and asked.newest < 1:
+        raise ValueError("no rows at all")
     return question
 
 

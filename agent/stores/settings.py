@@ -1,8 +1,10 @@
 """Settings of the stores, and their secrets: read from files that only the agent may read."""
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -32,7 +34,8 @@ class InfluxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         password_file: file of mode 0600 or 0640.
         token_file: file of mode 0600 or 0640; else $ROOFLIGHT_INFLUX_TOKEN.
         ca_file: certificates to trust instead of the system's.
-        timeout_seconds: for connecting and for each answer.
+        timeout_seconds: for the whole of a write, from connecting to its answer's last byte; a
+            query, whose answer may be large, has three times as long.
         retention_days: how long `rooflight store setup` has measurements kept; 0 is for ever.
         jobs_retention_days: the same for jobs and footprints.
 
@@ -77,9 +80,36 @@ class InfluxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             )
         return f"{self.username or 'rooflight'}:{secret}" if secret else ""
 
+    def exposed(self) -> str:
+        """Return what is wrong where a secret goes over the network as plain text, or nothing.
+
+        Loopback is what is written as such: localhost, 127.0.0.0/8 and ::1. No name is looked up.
+
+        Raises:
+            SettingsError: see `read_secret`.
+
+        """
+        try:
+            address = urlsplit(self.url)
+        except ValueError:  # no address: whoever connects says so
+            return ""
+        if address.scheme != "http" or is_loopback(address.hostname or ""):
+            return ""
+        kind = "token" if self.token() else "password"
+        words = f"influx.url is http: everybody on the way to {address.hostname} can read the"
+        return f"{words} {kind}: use https" if self.credentials() else ""
+
     def names(self) -> dict[Database, str]:
         """Return each database's name on the server."""
         return {Database.METRICS: self.database, Database.JOBS: self.jobs_database}
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether the host of an address is this machine, as it is written."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def read_secret(file: str, variable: str) -> str:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from agent.config import Config
 from agent.stores.connection import (
+    LARGEST_ANSWER,
     InfluxConnection,
+    bounds,
     open_client,
     read_answer,
     refuse_unless_bad_data,
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 Ask = Callable[[str], list[Row]]
 """Runs one InfluxQL statement and returns its rows."""
+
+REQUESTS = 10
+"""Requests for two buckets of 2.x, at the most."""
 
 POLICY = "autogen"
 """The default retention policy of 1.x, which 2.x knows in its InfluxQL mappings only."""
@@ -141,16 +146,16 @@ def _setup_buckets(settings: InfluxSettings, wanted: list[tuple[str, float]]) ->
 def _explained(settings: InfluxSettings) -> Iterator[None]:
     """Turn the errors of influxdb_client into ours."""
     from influxdb_client.client.exceptions import InfluxDBError
-    from urllib3.exceptions import HTTPError
 
-    try:
-        yield
-    except InfluxDBError as error:
-        reply = reply_of(error)
-        refuse_unless_bad_data(reply)
-        raise StoreRefused(f"HTTP {reply.status}: {reply.words()}", keep=True) from error
-    except HTTPError as error:
-        raise StoreUnreachable(f"{settings.url}: {error}") from error
+    with bounds(REQUESTS * settings.timeout_seconds, LARGEST_ANSWER, settings.url):
+        try:
+            yield
+        except InfluxDBError as error:
+            reply = reply_of(error)
+            refuse_unless_bad_data(reply)
+            raise StoreRefused(f"HTTP {reply.status}: {reply.words()}", keep=True) from error
+        except UnicodeDecodeError as error:  # the client wants UTF-8 of every proxy's error page
+            raise StoreUnreachable(f"{settings.url}: the answer is not UTF-8") from error
 
 
 def _setup_bucket(client: "InfluxDBClient", organization: str, name: str, days: float) -> str:

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from agent.inspect.units import printable, show_seconds
+from agent.inspect.units import show_seconds
+from agent.printable import printable
 from agent.top.history import HISTORY_SECONDS, always
 from agent.top.model import Frame, Gpu, Host, gpu_list
 from probes.gpu import LOST

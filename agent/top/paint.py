@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from agent.inspect.units import printable, show
+from agent.inspect.units import show
+from agent.printable import printable
 
 PLAIN = ""
 
@@ -41,9 +42,9 @@ def width_of(pieces: Iterable[Piece]) -> int:
 
 
 def cut(pieces: Iterable[Piece], width: int) -> Line:
-    """Return as much of a line as a terminal of this width shows."""
+    """Return as much of a line as a terminal of this width shows, none of which commands it."""
     kept: list[Piece] = []
-    for piece in pieces:
+    for piece in (each._replace(text=printable(each.text)) for each in pieces):
         needed = cell_len(piece.text)
         if needed > width:
             kept.append(piece._replace(text=set_cell_size(piece.text, width)))

@@ -8,6 +8,7 @@ import click
 import torch
 
 from agent.config import Config
+from agent.printable import printable
 from agent.stores.opening import open_for_reading
 from agent.stores.settings import SettingsError
 from agent.stores.store import Row, Select, StoreRefused, StoreUnreachable
@@ -69,9 +70,9 @@ def say_standing(standing: Standing, tolerance: float) -> bool:
     """Print on stderr how the device stands; False if it is further below than the tolerance."""
     short = standing.shortfalls(tolerance)
     for comparison in short:
-        click.echo(f"rooflight: {comparison}", err=True)
+        click.echo(printable(f"rooflight: {comparison}"), err=True)
     if standing.missing:
-        click.echo(f"rooflight: peers were not asked: {standing.missing}", err=True)
+        click.echo(printable(f"rooflight: peers were not asked: {standing.missing}"), err=True)
     if not standing.comparisons:
         click.echo(
             "rooflight: nothing to compare with yet: this is the first measurement", err=True

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 from rich.console import Console
 
+from agent.printable import printable
 from agent.workload.text import in_words, percent, print_notes, scaled_seconds, short
 from workloads.ceilings import roofs
 from workloads.compare import Variant
@@ -22,7 +23,8 @@ def print_comparison(name: str, field: str, variants: Sequence[Variant], *, sent
     console = Console(highlight=False, soft_wrap=True)
     reports = [variant.report for variant in variants if variant.report]
     if reports:
-        console.print(f"{name} on {reports[0].model}, {in_words(reports[0].setting)}")
+        words = f"{name} on {reports[0].model}, {in_words(reports[0].setting)}"
+        console.print(printable(words), markup=False)
     for line in comparison_lines(field, variants):
         console.print(line, markup=False)
     partial = any(variant.report and variant.report.partial for variant in variants)
@@ -47,7 +49,7 @@ def comparison_lines(field: str, variants: Sequence[Variant]) -> list[str]:
 def print_sweep(machine: RunReport, rows: Sequence[DecodeRow], *, partial: bool) -> None:
     """Print decode over batch sizes, and where it crosses the ridge."""
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{machine.model}, {in_words(machine.setting)}")
+    console.print(printable(f"{machine.model}, {in_words(machine.setting)}"), markup=False)
     for line in sweep_lines(rows):
         console.print(line, markup=False)
     console.print(crossing_line(machine, roofs(machine.ceilings)), markup=False)
@@ -103,7 +105,8 @@ def _comparison_cells(item: LabelledPhase, first: LabelledPhase) -> tuple[str, .
 
 def _refusal(variant: Variant, width: int) -> str:
     indent = " " * (width + 2)
-    words = f"{variant.value:<{width}}  refused: {variant.refused}"
+    reason = printable(" ".join(variant.refused.split()))
+    words = f"{variant.value:<{width}}  refused: {reason}"
     return textwrap.fill(words, WIDTH, subsequent_indent=indent)
 
 

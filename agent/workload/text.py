@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.inspect.units import show
+from agent.printable import printable
 from workloads.ceilings import Ceiling, roofs
 from workloads.hardware import Peaks, find_peaks
 from workloads.kinds import unit
@@ -21,9 +22,8 @@ ROOFS = ("compute", "memory", "link", "io")
 def print_report(report: RunReport, *, plot: bool, sent: bool) -> None:
     """Print ceilings, phases, a sentence for each phase, and all of it drawn if asked for."""
     console = Console(highlight=False)
-    console.print(
-        f"{report.model}, {in_words(report.setting) if report.phases else report.setting.device}"
-    )
+    setting = in_words(report.setting) if report.phases else report.setting.device
+    console.print(printable(f"{report.model}, {setting}"), markup=False)
     console.print(ceilings_table(report.ceilings, find_peaks(report.model)))
     console.print(method_line(report.ceilings), style="dim")
     if report.phases:

@@ -16,6 +16,9 @@ SLOW_SECONDS = 0.2
 LARGEST_BYTES = 1000
 """What a request may have under `limit`: less than one tick, gzipped."""
 
+BOMB = gzip.compress(bytes(100 << 20), 9)
+"""100 MiB in 100 kB."""
+
 _POISONED = re.compile(rb"^cpu,.*[24]0$", re.MULTILINE)
 """Lines that `poison` refuses: of the measurement cpu, some ticks (their times end so)."""
 
@@ -168,6 +171,41 @@ def _garbage(handler: _Handler, body: bytes) -> None:
     handler.drop()
 
 
+def _endless(handler: _Handler, body: bytes) -> None:
+    """Let the store have it, and answer without end."""
+    handler.server.proxy.upstream(handler, body)
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{")
+    while handler.server.proxy.mode == "endless":
+        handler.wfile.write(b" " * 65536)
+    handler.drop()
+
+
+def _trickle(handler: _Handler, body: bytes) -> None:
+    """Let the store have it, and answer a byte at a time, for as long as the trouble lasts."""
+    handler.server.proxy.upstream(handler, body)
+    handler.wfile.write(b"HTTP/1.1 204 No Content\r\nX: ")
+    while handler.server.proxy.mode == "trickle":
+        handler.wfile.write(b"y")
+        time.sleep(SLOW_SECONDS / 10)
+    handler.drop()
+
+
+def _bomb(handler: _Handler, body: bytes) -> None:
+    handler.answer(200, BOMB, {"Content-Encoding": "gzip", "Content-Type": "application/json"})
+
+
+def _page(handler: _Handler, body: bytes) -> None:
+    """Answer as a proxy does that wants somebody to log in."""
+    handler.answer(200, b"<html>Please log in</html>", {"Content-Type": "text/html"})
+
+
+def _half(handler: _Handler, body: bytes) -> None:
+    """Let the store have it, and break off in the middle of the answer."""
+    handler.server.proxy.upstream(handler, body)
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}")
+    handler.close_connection = True
+
+
 def _limit(handler: _Handler, body: bytes) -> None:
     if len(body) > LARGEST_BYTES:
         handler.answer(413, b'{"error":"Request Entity Too Large"}')
@@ -189,6 +227,11 @@ MODES: dict[str, Callable[[_Handler, bytes], None]] = {
     "slow": _slow,
     "half_close": _half_close,
     "garbage": _garbage,
+    "endless": _endless,
+    "trickle": _trickle,
+    "bomb": _bomb,
+    "page": _page,
+    "half": _half,
     "limit": _limit,
     "poison": _poison,
 }

@@ -11,6 +11,7 @@ TROUBLES = (
     "pause",  # the server, with SIGSTOP
     "overflow",  # away for longer than the spool has room
     *("refuse", "hang", "slow", "half_close", "cut", "garbage", "limit", "poison", "status"),
+    *("endless", "trickle", "bomb", "page", "half"),
 )
 """What the server does; those not explained here are modes of the proxy."""
 

@@ -58,7 +58,9 @@ def line(second: int) -> bytes:
     return b"cpu,host=n user_seconds=%d.0 %d\n" % (second, NOW_MS + second)
 
 
-@pytest.mark.parametrize("mode", ["refuse", "cut", "garbage", "hang", *map(str, STATUSES)])
+@pytest.mark.parametrize(
+    "mode", ["refuse", "cut", "garbage", "hang", "bomb", "page", *map(str, STATUSES)]
+)
 def test_nothing_reaches_the_store_and_the_agent_knows_it(
     store: InfluxStore, proxy: Proxy, stored: Callable[[], int], mode: str
 ) -> None:
@@ -69,11 +71,12 @@ def test_nothing_reaches_the_store_and_the_agent_knows_it(
     assert stored() == 1
 
 
+@pytest.mark.parametrize("mode", ["half_close", "half", "endless", "trickle"])
 def test_the_answer_is_lost_and_the_line_is_not(
-    store: InfluxStore, proxy: Proxy, stored: Callable[[], int]
+    store: InfluxStore, proxy: Proxy, stored: Callable[[], int], mode: str
 ) -> None:
-    proxy.behave("half_close")
-    with pytest.raises(StoreUnreachable):
+    proxy.behave(mode)
+    with pytest.raises((StoreUnreachable, StoreRefused)):
         store.write(METRICS, line(1))
     assert stored() == 2
 

@@ -173,3 +173,18 @@ def test_hostile_names_stay_text(site: Site) -> None:
     name = "a,b=c d\"e'f[bold]\\ \t;DROP TABLE job"
     site.call("rooflight", "run", "--name", name, "--", "true")
     assert site.report()["job"]["name"] == name
+
+
+def test_a_name_that_commands_a_terminal_or_is_no_text_is_shown_as_text(tmp_path: Path) -> None:
+    site = Site(tmp_path, 'store = "local"')
+    name = os.fsdecode(b"\x1b]0;owned\x07 \xc2\x9b31m \xe2\x80\xae \xff")
+    shown = site.call("rooflight", "run", "--interval", "0.1", "--name", name, "--", "true", name)
+    told = site.call("jobinspect", "last", "--json")
+    for text in (shown, told):
+        assert text.replace("\n", "").isprintable()
+    assert json.loads(told)["job"]["name"] == "\x1b]0;owned\x07 \x9b31m \u202e ?"
+    missing = site.complete("jobinspect", os.fsdecode(b"\xff\x1b[2J"))
+    assert missing.returncode == 1
+    assert (
+        missing.stderr == "rooflight: no job \\udcff\\x1b[2J of cluster test in the local store\n"
+    )

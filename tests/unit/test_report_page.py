@@ -17,7 +17,7 @@ from agent.inspect.report.markup import element, join
 from agent.inspect.report.page import page
 from agent.inspect.report.writing import write_page
 from agent.inspect.series import Timelines
-from agent.inspect.units import printable
+from agent.printable import printable
 from agent.stores.local import LocalStore
 from tests.unit import reports
 

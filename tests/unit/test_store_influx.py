@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 
+from agent.check import _store_lines
 from agent.config import Config
 from agent.stores.connection import Reply
 from agent.stores.influx import InfluxSettings, InfluxStore
@@ -442,7 +443,7 @@ def test_a_new_token_is_read_without_a_restart(
 
 def test_an_error_page_that_is_not_utf8_is_an_outage(server: Influx2, store: InfluxStore) -> None:
     server.answers = [(502, {}, "Fehler: Zur\u00fcckgewiesen".encode("latin-1"))]
-    with pytest.raises(StoreUnreachable, match="not UTF-8"):
+    with pytest.raises(StoreUnreachable, match=r"502: Fehler: Zur.ckgewiesen"):
         store.write(METRICS, b"cpu v=1.0 1\n")
 
 
@@ -557,6 +558,49 @@ def test_secrets_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert InfluxSettings().credentials() == "rooflight:t"
     monkeypatch.delenv("ROOFLIGHT_INFLUX_TOKEN")
     assert InfluxSettings(username="u").credentials() == "u:p"
+
+
+@pytest.mark.parametrize(
+    ("url", "exposed"),
+    [
+        ("http://influx.example.org:8086", True),
+        ("http://10.0.0.1:8086", True),
+        ("http://localhost.example.org", True),
+        ("http://[2001:db8::1]:8086", True),
+        ("HTTP://influx", True),
+        ("https://influx.example.org", False),
+        ("http://localhost:8086", False),
+        ("http://LOCALHOST", False),
+        ("http://127.1.2.3:8086/path", False),
+        ("http://[::1]:8086", False),
+    ],
+)
+def test_a_secret_that_goes_over_the_network_in_plain_text_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, url: str, exposed: bool
+) -> None:
+    settings = InfluxSettings(url=url, username="u")
+    monkeypatch.setenv("ROOFLIGHT_INFLUX_PASSWORD", "p")
+    assert ("can read the password: use https" in settings.exposed()) == exposed
+    monkeypatch.setenv("ROOFLIGHT_INFLUX_TOKEN", "t")
+    assert ("can read the token: use https" in settings.exposed()) == exposed
+    monkeypatch.delenv("ROOFLIGHT_INFLUX_TOKEN")
+    monkeypatch.delenv("ROOFLIGHT_INFLUX_PASSWORD")
+    assert InfluxSettings(url=url).exposed() == ""
+
+
+def test_the_agent_warns_of_it_once_and_check_says_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ROOFLIGHT_INFLUX_TOKEN", "t")
+    settings = InfluxSettings(url="http://192.0.2.1:9", timeout_seconds=0.05)
+    store = InfluxStore(settings)
+    for _ in range(3):
+        with pytest.raises(StoreUnreachable):
+            store.write(METRICS, b"cpu v=1.0 1\n")
+    (said,) = (record.getMessage() for record in caplog.records if "https" in record.getMessage())
+    assert said == settings.exposed()
+    *_, line = _store_lines(Config(store="influx", influx=settings))
+    assert line.words == said
 
 
 @pytest.mark.parametrize(

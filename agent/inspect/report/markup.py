@@ -2,7 +2,7 @@
 
 from html import escape
 
-from agent.inspect.units import printable
+from agent.printable import printable
 
 EMPTY_ELEMENTS = frozenset({"link", "meta"})
 """Elements of HTML that have no end; those of SVG all have one."""

@@ -1,13 +1,15 @@
 """A DCGM exporter's page, and a real HTTP server that serves it."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.dcgm import RETRY_SECONDS, DcgmExporter, parse_metrics
+from probes.dcgm import RETRY_SECONDS, TIMEOUT_SECONDS, DcgmExporter, parse_metrics
 from probes.sample import Sample, Value, tags
+from tests.hostile import Hostile
 from tests.nvml.exporter import Exporter
 
 UUID = "GPU-22222222-0000-0000-0000-000000000000"
@@ -180,3 +182,18 @@ def test_no_exporter_at_all_costs_nothing_but_a_word() -> None:
     reader = DcgmExporter("http://127.0.0.1:1/metrics", lambda: 0.0)
     assert reader.complete([sample("nvml")]) == [sample("nvml")]
     assert "does not answer" in reader.limits()[0]
+
+
+@pytest.mark.parametrize(
+    "mode", ["slow_headers", "slow_body", "silent", "endless", "endless_headers", "large", "empty"]
+)
+def test_an_exporter_that_means_harm_costs_no_more_time_than_one_that_is_away(mode: str) -> None:
+    server = Hostile(TIMEOUT_SECONDS / 4)
+    server.mode = mode
+    begun = time.monotonic()
+    try:
+        (completed,) = DcgmExporter(server.url, lambda: 0.0).complete([sample("nvml")])
+    finally:
+        server.close()
+    assert time.monotonic() - begun < 10 * TIMEOUT_SECONDS
+    assert completed == sample("nvml")
