@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from agent.config import Config, ConfigError, load
 
 NOT_FOUND, USAGE, UNREACHABLE = 1, 2, 3
 """Exit codes, beside 0 for well."""
+
+_OTHER_STORE = "rooflight.other_store"
 
 Command = Callable[..., Any]
 
@@ -37,9 +40,15 @@ def with_config(command: Command) -> Command:
         logging.basicConfig(format="rooflight: %(message)s", level=logging.INFO)
         with one_line_errors(debug=debug):
             config = load(config_file).config
+            click.get_current_context().meta[_OTHER_STORE] = store not in (None, config.store)
             return command(_chosen(config, store) if store else config, **options)
 
     return wrapper
+
+
+def is_for_another_store() -> bool:
+    """Tell whether --store names another store than the configuration does."""
+    return bool(click.get_current_context().meta.get(_OTHER_STORE))
 
 
 def _chosen(config: Config, store: str) -> Config:
@@ -75,7 +84,9 @@ def exit_code(error: BaseException) -> int | None:
         return error.code
     if isinstance(error, StoreUnreachable | StoreRefused):
         return UNREACHABLE
-    return USAGE if isinstance(error, ConfigError | SettingsError | SpoolUnusable) else None
+    if isinstance(error, SpoolUnusable):  # the unit starts a service again, but not for USAGE
+        return UNREACHABLE if "NOTIFY_SOCKET" in os.environ else USAGE
+    return USAGE if isinstance(error, ConfigError | SettingsError) else None
 
 
-__all__ = ["Config", "Fault", "one_line_errors", "with_config"]
+__all__ = ["Config", "Fault", "is_for_another_store", "one_line_errors", "with_config"]
