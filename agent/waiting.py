@@ -45,6 +45,6 @@ def when_usable(
                 raise
             if not said:
                 log.warning("waiting %g s for the spool: %s", patience, error)
+                notifier.waiting(str(error), patience)
             said = True
-            notifier.waiting(str(error), patience)
         time.sleep(PAUSE_SECONDS)
