@@ -1,5 +1,6 @@
 """Upgrades of a node under systemd, from the bundle, while jobs run and the store is away."""
 
+import importlib.metadata
 import json
 import shutil
 from collections.abc import Mapping
@@ -98,6 +99,13 @@ def test_a_rollback_brings_the_release_before(facts: Mapping[str, str]) -> None:
     assert facts["back.code"] == "0"
     assert facts["back.agent"] == "active"
     assert [name.startswith("9.9.") for name in facts["back.release"].split()] == [False, False]
+
+
+def test_releases_in_use_the_one_before_and_those_that_run_are_kept(
+    facts: Mapping[str, str],
+) -> None:
+    version = importlib.metadata.version("rooflight")
+    assert facts["kept"].split() == ["0.0.1-run", version, "9.9.9"]
 
 
 @pytest.mark.parametrize("step", ["look", *STEPS])

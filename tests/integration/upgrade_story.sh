@@ -85,6 +85,11 @@ burner=$!
 $home/bin/rooflight job start burn --pid $burner --name burn
 wait_until 20 has_waiting 100
 
+# somebody's `rooflight run`, of two releases ago
+cp -r "$(readlink $home)" $home-releases/0.0.1-run
+$home-releases/0.0.1-run/bin/python -c 'import msgspec, time; time.sleep(600)' &
+runs=$!
+
 keep_count look
 as_user() { runuser --user nobody -- env --chdir=/ "$@"; }
 $home/bin/rooflight agent --once --store stdout >/tmp/look 2>/dev/null
@@ -115,6 +120,7 @@ step strict 022 /root/newer/install.sh
 cp /tmp/right.toml /etc/rooflight/rooflight.toml
 
 step back 022 /root/bundle/install.sh --rollback
+tell kept "$(cd $home-releases; echo [0-9]* | sed -E 's/-[0-9a-f]{8}//g')"
 
 # the store comes back: what waited is in it
 cp -r $state/spool /tmp/backlog
@@ -128,7 +134,7 @@ for job in burn 4711 4712_3; do $home/bin/rooflight job end $job; done
 systemctl stop "$unit"
 tell left "$(cat $state/spool/*-*.lp 2>/dev/null | wc -l)"
 tell ledger "$(awk '/spool_full|refused/ {printf "%d ", $2}' $state/spool/ledger)"
-kill -KILL $burner
+kill -KILL $burner $runs
 $home/bin/python /mnt/upgrade/stored.py /tmp/backlog
 echo "--- journal"
 journalctl --unit="$unit" --output=cat --no-pager | tail -n 60
