@@ -80,7 +80,10 @@ chmod 750 $state
 rm -rf $state/README.md
 systemctl start "$unit"
 tell started "$(systemctl is-active "$unit")"
-python3 -c 'while True: pass' &
+python3 -c 'import time
+while True:
+    sum(range(20_000))
+    time.sleep(0.005)' &  # some work, on a machine that has other work
 burner=$!
 $home/bin/rooflight job start burn --pid $burner --name burn
 wait_until 20 has_waiting 100
@@ -117,6 +120,7 @@ step dies 022 /root/dies/install.sh
 cp /etc/rooflight/rooflight.toml /tmp/right.toml
 echo 'intervall_seconds = 1' | cat - /tmp/right.toml >/etc/rooflight/rooflight.toml
 step strict 022 /root/newer/install.sh
+tell strict.words "$(grep -c "rooflight.toml: unknown key 'intervall_seconds'" /tmp/strict || true)"
 cp /tmp/right.toml /etc/rooflight/rooflight.toml
 
 step back 022 /root/bundle/install.sh --rollback
