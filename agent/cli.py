@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from agent.command import NOT_FOUND, UNREACHABLE, Config, Fault, with_config
+from agent.command import (
+    NOT_FOUND,
+    UNREACHABLE,
+    Config,
+    Fault,
+    is_for_another_store,
+    with_config,
+)
 
 LAZY = {
     "dashboards": "agent.dashboards.cli:dashboards",
@@ -57,11 +64,17 @@ def agent(
     interval: float | None,
     until_idle: float | None,
 ) -> None:
-    """Sample this node until stopped, and ship to the store."""
-    from agent.daemon import run_agent, run_once
+    """Sample this node until stopped, and ship to the store.
+
+    With --once, or a --store that is not the configured one, the node's own agent is not disturbed:
+    its spool, its jobs and its socket are left alone.
+    """
+    from agent.daemon import run_agent, run_elsewhere, run_once
 
     if once:
         run_once(config)
+    elif is_for_another_store():
+        run_elsewhere(config, seconds, interval, until_idle)
     else:
         run_agent(config, seconds, interval, until_idle)
 
@@ -81,7 +94,8 @@ def run(config: Config, interval: float, name: str, quiet: bool, command: tuple[
     # which probes are off is a matter of the machine: `rooflight check` tells
     logging.getLogger("rooflight.loop").setLevel(logging.WARNING)
 
-    result = run_command(config, command, interval=interval, name=name)
+    take_over = not is_for_another_store()
+    result = run_command(config, command, interval=interval, name=name, take_over=take_over)
     if result.left_in_spool:
         click.echo(
             f"rooflight: the {config.store} store did not take everything: "
@@ -153,8 +167,10 @@ def store() -> None:
 @with_config
 def store_setup(config: Config) -> None:
     """Create what the store needs: databases, retention, mappings. Safe to repeat."""
+    from agent.permissions import keep_private
     from agent.stores.setup import setup_store
 
+    keep_private()
     for line in setup_store(config):
         click.echo(line)
 

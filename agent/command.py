@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from agent.printable import PrintableFormatter, printable
 
 NOT_FOUND, USAGE, UNREACHABLE = 1, 2, 3
 """Exit codes, beside 0 for well."""
+
+_OTHER_STORE = "rooflight.other_store"
 
 Command = Callable[..., Any]
 
@@ -38,6 +41,7 @@ def with_config(command: Command) -> Command:
         log_to_stderr()
         with one_line_errors(debug=debug):
             config = load(config_file).config
+            click.get_current_context().meta[_OTHER_STORE] = store not in (None, config.store)
             return command(_chosen(config, store) if store else config, **options)
 
     return wrapper
@@ -48,6 +52,11 @@ def log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("rooflight: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
+
+
+def is_for_another_store() -> bool:
+    """Tell whether --store names another store than the configuration does."""
+    return bool(click.get_current_context().meta.get(_OTHER_STORE))
 
 
 def _chosen(config: Config, store: str) -> Config:
@@ -83,7 +92,9 @@ def exit_code(error: BaseException) -> int | None:
         return error.code
     if isinstance(error, StoreUnreachable | StoreRefused):
         return UNREACHABLE
-    return USAGE if isinstance(error, ConfigError | SettingsError | SpoolUnusable) else None
+    if isinstance(error, SpoolUnusable):  # the unit starts a service again, but not for USAGE
+        return UNREACHABLE if "NOTIFY_SOCKET" in os.environ else USAGE
+    return USAGE if isinstance(error, ConfigError | SettingsError) else None
 
 
-__all__ = ["Config", "Fault", "one_line_errors", "with_config"]
+__all__ = ["Config", "Fault", "is_for_another_store", "one_line_errors", "with_config"]

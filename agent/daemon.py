@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from agent.client import ask
 from agent.clock import Clock, SystemClock, next_tick
 from agent.config import Config
 from agent.encoder import Encoder
@@ -24,15 +26,21 @@ from agent.labels.cpu import CpuLabeller
 from agent.ledger import Ledger
 from agent.listener import Listeners
 from agent.loop import Loop, Pace
+from agent.messages import Ping
 from agent.notify import Notifier
+from agent.permissions import keep_private, make_folders
 from agent.runner import Runner, runner
+from agent.scratch import scratch
 from agent.segments import SpoolLocked, free_path, leftovers, lock, usable
 from agent.shipper import Shipper
 from agent.slurm.gres import GpuOrder
 from agent.slurm.node import SlurmNode
 from agent.spool import Spool
 from agent.stores.opening import open_store
+from agent.stores.store import StoreUnreachable
 from agent.vitals import TickTimes, Vitals
+from agent.waiting import when_usable
+from probes.catalogue import Database
 from probes.parsing import ONE_RECORD, KeptFile
 from probes.probe import Context
 from probes.registry import PROBES
@@ -97,16 +105,10 @@ def daemon(
     """
     clock = clock or SystemClock()
     notifier = Notifier()
-    pace = Pace(
-        interval or config.agent.interval_seconds,
-        config.agent.heartbeat_seconds,
-        config.agent.deadline_seconds,
-        beat=(notifier.watchdog_seconds or 3600.0) / 3,
-    )
+    pace = _pace(config, interval, beat=(notifier.watchdog_seconds or 3600.0) / 3)
     store = open_store(config)
     with ExitStack() as stack:  # on leaving, last first, each whatever happens to the others
-        limit_bytes = int(config.agent.spool_mebibytes * 2**20)
-        spool = Spool(spool_directory, limit_bytes, clock=clock)
+        spool = _spool(config, spool_directory, clock)
         stack.callback(spool.close)
         shipper = Shipper(spool, store, flush_seconds=config.agent.flush_seconds, clock=clock)
         loop = _loop(config, pace, roots or Roots(), spool, shipper, clock)
@@ -122,6 +124,16 @@ def daemon(
         stack.callback(notifier.stopping)
         notifier.ready(f"sampling every {pace.interval:g} s, shipping to {config.store}")
         yield Daemon(loop, spool, shipper, listeners)
+
+
+def _pace(config: Config, interval: float | None = None, beat: float = 3600.0) -> Pace:
+    agent = config.agent
+    every = interval or agent.interval_seconds
+    return Pace(every, agent.heartbeat_seconds, agent.deadline_seconds, beat)
+
+
+def _spool(config: Config, directory: Path, clock: Clock) -> Spool:
+    return Spool(directory, int(config.agent.spool_mebibytes * 2**20), clock=clock)
 
 
 def _loop(
@@ -155,16 +167,24 @@ def run_agent(
     seconds: float | None,
     interval: float | None,
     until_idle: float | None = None,
-) -> None:
-    """Run the agent until SIGTERM or SIGINT, for so long, or until so long without any job."""
-    state = config.state_directory()
+) -> int:
+    """Run the agent until SIGTERM or SIGINT, for so long, or until so long without any job.
+
+    Returns:
+        Bytes that the store has not taken; they are in the spool.
+
+    """
+    state, socket = config.state_directory(), config.socket_path()
+    keep_private()
     allow_many_files()
-    adopt_leftovers(state / "runs", state / "spool")
+    when_usable(
+        partial(_take_over, state, socket), Notifier(), lambda: bool(ask(str(socket), Ping()))
+    )
     every, now = interval or config.agent.interval_seconds, time.time()
     with daemon(
         config,
         spool_directory=state / "spool",
-        socket=config.socket_path(),
+        socket=socket,
         interval=interval,
         opening_seconds=next_tick(now, every) - now,  # a driver that hangs delays no tick
     ) as running:
@@ -172,6 +192,40 @@ def run_agent(
             signal.signal(number, lambda *_: running.loop.stop())
         SlurmNode(running.loop, Roots(), node=config.slurm.node, until_idle=until_idle).follow()
         running.loop.run(seconds)
+    return running.spool.depth_bytes
+
+
+def run_elsewhere(
+    config: Config,
+    seconds: float | None,
+    interval: float | None,
+    until_idle: float | None = None,
+) -> None:
+    """Run an agent beside the node's own, for another store, with nothing of the node's state.
+
+    Raises:
+        StoreUnreachable: at the end the store had not taken everything; the rest is lost.
+
+    """
+    with scratch(config) as own:
+        left = run_agent(own, seconds, interval, until_idle)
+    if left:
+        raise StoreUnreachable(
+            f"the {config.store} store did not take everything: the last {left} bytes are lost, "
+            "because only the configured store has a spool"
+        )
+
+
+def _take_over(state: Path, socket: Path) -> None:
+    """Make the agent's folders, and take what runs left into its spool.
+
+    Raises:
+        SpoolUnusable: see `adopt_leftovers`.
+
+    """
+    with usable(state):
+        make_folders(state, socket)
+    adopt_leftovers(state / "runs", state / "spool")
 
 
 def allow_many_files() -> None:
@@ -183,12 +237,35 @@ def allow_many_files() -> None:
 
 
 def run_once(config: Config) -> None:
-    """Take one tick now; a sample just before it gives the rates their beginning."""
-    state = config.state_directory()
-    with daemon(config, spool_directory=state / "spool", socket=config.socket_path()) as running:
-        running.loop.sample()
+    """Take one tick now for the store; a sample just before it gives the rates their beginning.
+
+    Nothing of the node's state is touched, and the footprints of its jobs are its agent's.
+
+    Raises:
+        StoreUnreachable, StoreRefused: the store did not take it.
+
+    """
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # not without cleaning up
+    keep_private()
+    clock = SystemClock()
+    with scratch(config) as own, ExitStack() as stack:
+        store = open_store(own)
+        stack.callback(store.close)
+        spool = _spool(own, own.state_directory() / "spool", clock)
+        stack.callback(spool.close)
+        shipper = Shipper(spool, store, flush_seconds=own.agent.flush_seconds)  # never started
+        loop = _loop(own, _pace(own), Roots(), spool, shipper, clock)
+        loop.open()
+        stack.callback(loop.close)
+        loop.relay.call(loop.sample)
         time.sleep(ONCE_SECONDS)
-        running.loop.tick(int(time.time() * 1000))
+        loop.relay.call(partial(loop.tick, int(time.time() * 1000)))
+        for database in Database:
+            spool.close_segment(database)
+            for segment in spool.closed(database):
+                store.write(database, segment.lines())
 
 
 def adopt_leftovers(runs: Path, target: Path) -> None:

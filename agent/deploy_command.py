@@ -1,5 +1,6 @@
 """`rooflight deploy render`: write the files that a site's nodes need."""
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +9,7 @@ import click
 
 from agent.command import NOT_FOUND, USAGE, Fault, one_line_errors
 from agent.config import Config, Loaded, lines, load
+from agent.permissions import OPEN, make_folder
 from deploy import render
 from deploy.render import SiteFile
 
@@ -104,7 +106,21 @@ def write(into: Path, files: Iterable[SiteFile]) -> None:
         if file.edited and place.exists():
             click.echo(f"{place}: kept as it is")
             continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(file.text, encoding="utf-8")
-        place.chmod(file.mode)
+        make_folder(place.parent, OPEN)
+        replace(place, file)
         click.echo(f"{place}")
+
+
+def replace(place: Path, file: SiteFile) -> None:
+    """Put a file in its place in one step: Slurm may be about to run the one that is there.
+
+    Its mode is its own, whatever the umask. A link stays one.
+    """
+    new = place.resolve().with_name(f".{place.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(
+        os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as opened:
+        opened.write(file.text)
+        os.fchmod(opened.fileno(), file.mode)
+    new.rename(place.resolve())

@@ -3,13 +3,16 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from agent.footprint import GPU_RULES, NODE_RULES, THROTTLED, Totals
 from agent.gpus import GpuShare
 from agent.messages import JobStart
+from agent.segments import usable
 from agent.slurm.hostlist import count_hosts
 from probes.catalogue import FOOTPRINT_SOURCES
 from probes.cgroup import Cgroup, CgroupPaths, processes_of
@@ -18,6 +21,9 @@ from probes.roots import Roots
 from probes.sample import Sample, Value, tags
 
 log = logging.getLogger("rooflight.jobs")
+
+ASIDE = ".unreadable"
+"""Suffix of a job's state that this release cannot read: another may."""
 
 GLANCE_SECONDS = 1e-6
 """Weight of a sample between ticks: the ticks around it stand for that time in the means."""
@@ -241,9 +247,12 @@ class JobTable:
         self._directory = directory
         self._roots = roots
         self._jobs: dict[str, RunningJob] = {}
-        directory.mkdir(parents=True, exist_ok=True)
+        with usable(directory):
+            directory.mkdir(parents=True, exist_ok=True)
         for file in sorted(directory.glob("*.json")):
             self._restore(file)
+        for file in sorted(directory.glob(f"*{ASIDE}")):
+            self._restore_aside(file)
 
     def __iter__(self) -> Iterator[RunningJob]:
         return iter(tuple(self._jobs.values()))
@@ -274,7 +283,8 @@ class JobTable:
         """Forget a job and its file."""
         if running := self._jobs.pop(jobid, None):
             running.close()
-        self._file(jobid).unlink(missing_ok=True)
+        for file in (self._file(jobid), self._file(jobid).with_suffix(ASIDE)):
+            file.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Write every job's state, and give back what is held open."""
@@ -297,12 +307,36 @@ class JobTable:
 
     def _restore(self, file: Path) -> None:
         try:
-            saved = msgspec.json.decode(file.read_bytes(), type=Saved)
+            saved = read_saved(file.read_bytes())
         except (OSError, msgspec.DecodeError) as error:
             log.warning("state of a job left aside: %s: %s", file, error)
-            file.rename(file.with_suffix(".unreadable"))
+            with suppress(OSError):
+                file.rename(file.with_suffix(ASIDE))
             return
         self._jobs[saved.job.jobid] = RunningJob(saved, self._roots)
+
+    def _restore_aside(self, file: Path) -> None:
+        """Take on what a release before this one could not read, unless the job is known since."""
+        with suppress(OSError, msgspec.DecodeError):
+            saved = read_saved(file.read_bytes())
+            if saved.job.jobid not in self._jobs:
+                file.rename(file.with_suffix(".json"))
+                self._jobs[saved.job.jobid] = RunningJob(saved, self._roots)
+
+
+def read_saved(data: bytes) -> Saved:
+    """Return a job's state; what a newer release added to it is left out.
+
+    Raises:
+        msgspec.DecodeError: it is not one.
+
+    """
+    known = {"type", *JobStart.__struct_fields__}
+    state = msgspec.json.decode(data, type=dict[str, Any])
+    said = state.get("job")
+    if isinstance(said, dict):  # as a message it would be refused
+        state["job"] = {name: value for name, value in said.items() if name in known}
+    return msgspec.convert(state, Saved)
 
 
 def job_row(

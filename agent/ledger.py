@@ -46,6 +46,8 @@ class Reason(StrEnum):
 class Ledger:
     """The numbers of a spool that outlive its agent; not for two threads at once.
 
+    Numbers of a newer release are kept as they are: it goes on with them after a rollback.
+
     Attributes:
         lost: points lost since the file was made, by reason.
         newest_ms: the latest time at which anything was appended, in milliseconds since 1970.
@@ -56,6 +58,8 @@ class Ledger:
         numbers = read_numbers(path)
         self.lost = Counter({reason: numbers[reason] for reason in Reason})
         self.newest_ms = numbers[_NEWEST]
+        known = {*Reason, _HELD, _NEWEST}
+        self._others = {name: number for name, number in numbers.items() if name not in known}
         self._held = 0
         self._descriptor = _open(path)
         if held := numbers[_HELD]:  # in the memory of an agent that is gone
@@ -81,7 +85,7 @@ class Ledger:
 
     def _write(self) -> None:
         numbers = {reason.value: self.lost[reason] for reason in Reason}
-        numbers |= {_HELD: self._held, _NEWEST: self.newest_ms}
+        numbers |= {_HELD: self._held, _NEWEST: self.newest_ms, **self._others}
         text = "".join(_LINE.format(name, number) for name, number in numbers.items())
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):

@@ -191,6 +191,10 @@ class Loop:
 
     def sample(self) -> list[Sample]:
         """Read all probes now, impossible values left out and counted."""
+        with self.relay.timed():
+            return self._sample()
+
+    def _sample(self) -> list[Sample]:
         deadline = self.clock.monotonic() + self.pace.deadline
         found = read_all(self.runners, self.relay, deadline)
         return [self._checked(sample) for _, samples in found for sample in samples]
@@ -198,7 +202,7 @@ class Loop:
     def tick(self, time_ms: int) -> None:
         """Sample everything, fold it into the jobs' footprints, and append it as one tick."""
         with self.relay.timed():
-            samples = self.sample()
+            samples = self._sample()
             own = {running.job.jobid: self._own_samples(running) for running in self.jobs}
         self._take(samples, own, time_ms)
         self.vitals.ticks += 1

@@ -10,17 +10,23 @@ class Notifier:
 
     Attributes:
         watchdog_seconds: how often systemd wants a sign of life, or None if it does not ask.
+        is_heard: whether this is a service of systemd's that tells how it is.
 
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
+        self.is_heard = bool(self._address)
         microseconds = environment.get("WATCHDOG_USEC", "")
         self.watchdog_seconds = int(microseconds) / 1e6 if microseconds.isdigit() else None
 
     def ready(self, status: str) -> None:
         """Say that the agent samples, with a line for `systemctl status`."""
         self._send(f"READY=1\nSTATUS={status}")
+
+    def waiting(self, status: str, seconds: float) -> None:
+        """Say what the agent waits for before it can sample, and that it may take so long."""
+        self._send(f"STATUS=waiting: {status}\nEXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
 
     def alive(self) -> None:
         """Give the sign of life."""

@@ -19,6 +19,8 @@ from agent.daemon import adopt_leftovers, daemon
 from agent.launcher import Launched, launch
 from agent.lineprotocol import stored_text
 from agent.messages import JobStart
+from agent.permissions import keep_private, make_folders
+from agent.segments import usable
 from probes.roots import Roots
 
 
@@ -44,9 +46,21 @@ def new_jobid(now: float) -> str:
 
 
 def run_command(
-    config: Config, command: Sequence[str], *, interval: float, name: str = ""
+    config: Config,
+    command: Sequence[str],
+    *,
+    interval: float,
+    name: str = "",
+    take_over: bool = True,
 ) -> RunResult:
     """Run a command, sample it and the node, keep its footprint, and ship everything.
+
+    Args:
+        config: the configuration.
+        command: what to run.
+        interval: seconds between ticks.
+        name: of the job; the command's if there is none.
+        take_over: whether what earlier runs left is shipped, too.
 
     Raises:
         SettingsError, StoreRefused: the store cannot be used.
@@ -55,15 +69,19 @@ def run_command(
     jobid = new_jobid(time.time())
     state = config.state_directory()
     directory = state / "runs" / jobid
-    adopt_leftovers(state / "runs", directory / "spool")
     socket = directory / "agent.sock"
     roots = Roots()
     environment = {**os.environ, ENVIRONMENT: str(socket), "ROOFLIGHT_JOBID": jobid}
-    launched = launch(command, environment)  # before any thread is started
+    launched = launch(command, environment)  # before any thread is started, with the user's umask
     cgroup = jobcgroup.make(roots, jobid)
     cgroup.join(launched.pid)
     job = _describe(jobid, command, name, launched, cgroup)
     try:
+        keep_private()
+        with usable(directory):
+            make_folders(state, socket)
+        if take_over:
+            adopt_leftovers(state / "runs", directory / "spool")
         left, exit_code = _sample_while_it_runs(
             config, job, launched, directory / "spool", socket, interval
         )

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -71,6 +73,21 @@ def locked_influxd(tmp_path: Path) -> Iterator[services.Service]:
     """An InfluxDB 1.x that asks for a password."""
     with _or_skip(services.influxd(tmp_path, auth=True)) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle for nodes without internet, made once for all tests, by a careless administrator.
+
+    Of what is set here, nothing must get into it or keep it from being made.
+    """
+    folder = tmp_path_factory.mktemp("dist")
+    careless = {"PIP_USER": "1", "PIP_PREFIX": "/nowhere", "PYTHONPATH": "/nowhere"}
+    made = {**os.environ, **careless, "PYTHON": sys.executable}
+    script = services.DROP_IN.parents[1] / "bundle" / "make.sh"
+    subprocess.run([script, folder], env=made, check=True, timeout=180, umask=0o077)
+    (found,) = folder.glob("rooflight-*.tar.gz")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ datasheet's peak times the share of it that such devices have been shown to reac
 
 import fcntl
 import math
+import os
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,9 @@ def append(path: Path, new: Iterable[Reading]) -> None:
     Several processes may append at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    # whatever the umask, nobody else may write to it
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(b"".join(map(_line, new)))
         if file.tell() > KEPT_BYTES:

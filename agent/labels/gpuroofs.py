@@ -5,6 +5,7 @@ reference workloads drove this GPU as hard as they can. `gpu-roofs.json` in the 
 directory holds such readings by GPU model; where it says nothing, the defaults below stand.
 """
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping
@@ -114,6 +115,8 @@ def load(file: Path) -> dict[str, GpuRoofs]:
         return {}
     except (OSError, msgspec.DecodeError) as error:
         log.warning("readings of reference workloads left aside: %s: %s", file, error)
+        with contextlib.suppress(OSError):  # or what is learned next would replace them
+            file.rename(file.with_suffix(".unreadable"))
         return {}
 
 

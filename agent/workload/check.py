@@ -8,6 +8,7 @@ import click
 import torch
 
 from agent.config import Config
+from agent.permissions import PRIVATE, make_folder
 from agent.printable import printable
 from agent.stores.opening import open_for_reading
 from agent.stores.settings import SettingsError
@@ -62,6 +63,7 @@ def remember(report: RunReport, config: Config) -> list[Reading]:
     current = readings(report.ceilings, place)
     file = history_file(config)
     with writing(str(file)):
+        make_folder(file.parent, PRIVATE)
         append(file, current)
     return current
 

@@ -3,14 +3,23 @@
 #   ./install.sh              install this bundle's release, and make it the one in use
 #   ./install.sh --rollback   make the release before it the one in use
 # Every release has a virtual environment of its own in $ROOFLIGHT_HOME-releases; $ROOFLIGHT_HOME (/opt/rooflight)
-# is a link to the one in use. An agent that runs is restarted, and the link goes back if it does not come up.
+# is a link to the one in use. A release is first tried as the service's user, with the configuration in force: one
+# tick, which leaves the node's state alone. Then an agent that runs is restarted; if it does not come up and stay up,
+# link and agent go back.
 # PYTHON names the interpreter (3.11 or later) to use.
 set -euo pipefail
+umask 022  # the service's user reads what is installed, and only root writes to it
 here=$(cd "$(dirname "${BASH_SOURCE[0]:-.}")" && pwd)
+python=$(command -v "${PYTHON:-python3}" || echo "${PYTHON:-python3}")
+case "$python" in /*) ;; */*) python=$PWD/$python ;; esac
+cd /  # Python imports from where it is started
+unset "${!PYTHON@}" "${!PIP_@}"  # the administrator's settings are for his own packages
+export PIP_CONFIG_FILE=/dev/null
 
 home=${ROOFLIGHT_HOME:-/opt/rooflight}
 releases=$home-releases
 service=rooflight-agent
+settled_seconds=3
 
 say() { echo "rooflight: $*"; }
 fail() { say "$*" >&2; exit 1; }
@@ -22,38 +31,62 @@ use() {  # RELEASE_FOLDER : the link changes in one step, so that no hook finds 
   mv -T "$home.new" "$home"
 }
 
-service_runs() { [ -d /run/systemd/system ] && systemctl is-active --quiet "$service"; }
+of_service() {  # PROPERTY : nothing without systemd
+  [ ! -d /run/systemd/system ] || systemctl show "$service" --property="$1" --value
+}
+
+service_runs() { [[ "$(of_service ActiveState)" =~ ^(active|activating|reloading)$ ]]; }
 
 switch_to() {  # RELEASE_FOLDER
-  local before runs=no
+  local before
   before=$(in_use)
-  ! service_runs || runs=yes
+  as_service "$1/bin/rooflight" agent --once --store stdout >/dev/null ||
+    fail "$1 does not work here${before:+: $before stays in use}"
   use "$1"
-  if [ -n "$before" ] && [ "$before" != "$1" ]; then ln -sfn "$before" "$releases/previous"; fi
-  if ! comes_up "$runs"; then
+  if service_runs && ! restart; then
+    journalctl --unit="$service" --output=cat --lines=8 --no-pager >&2 || true
     [ -n "$before" ] || fail "$1 does not work here"
     use "$before"
-    [ "$runs" = no ] || systemctl restart "$service" || true
+    restart || say "the agent does not come up with $before either: journalctl -u $service" >&2
     fail "$1 does not work here: back to $before"
   fi
+  if [ -n "$before" ] && [ "$before" != "$1" ]; then ln -sfn "$before" "$releases/previous"; fi
   forget_others
   say "$home is $1"
 }
 
-forget_others() {  # the release in use and the one before it are enough
+as_service() {  # COMMAND... : as the service's user and with its settings, if there is one
+  local user pid settings=()
+  user=$(of_service User)
+  if [ "$(id -u)" != 0 ] || ! id "${user:-/}" >/dev/null 2>&1; then "$@"; return; fi
+  pid=$(of_service MainPID)
+  [ "$pid" != 0 ] || pid=$$
+  mapfile -d '' settings < <(grep -z '^ROOFLIGHT_' "/proc/$pid/environ")
+  setpriv --reuid="$(id -u "$user")" --regid="$(id -g "$user")" --init-groups \
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "${settings[@]}" "$@"
+}
+
+restart() {  # true once the agent has said READY, and still runs after a moment
+  local pid
+  systemctl reset-failed "$service" || true  # how often another release failed does not count
+  systemctl restart "$service" || return 1
+  pid=$(of_service MainPID)
+  sleep "$settled_seconds"
+  [ "$(of_service ActiveState) $(of_service MainPID)" = "active $pid" ]
+}
+
+forget_others() {  # the release in use, the one before it, and those that still run, are enough
   local release
   for release in "$releases"/*-*; do
-    [ "$release" -ef "$home" ] || [ "$release" -ef "$releases/previous" ] || rm -rf "$release"
+    [ "$release" -ef "$home" ] || [ "$release" -ef "$releases/previous" ] || still_runs "$release" ||
+      rm -rf "$release"
   done
 }
 
-comes_up() {  # yes|no : whether the service is to be restarted; that returns once it says READY
-  "$home/bin/rooflight" agent --once --store stdout >/dev/null || return 1
-  [ "$1" = no ] || systemctl restart "$service"
-}
+still_runs() { grep -qsF "$1/" /proc/[0-9]*/maps; }  # RELEASE_FOLDER : `rooflight run`, say, of a long job
 
 install() {
-  local python=${PYTHON:-python3} release
+  local release
   (cd "$here" && sha256sum --check --quiet SHA256SUMS) || fail "the bundle is damaged: copy it again"
   if [ -e "$home" ] && [ ! -L "$home" ]; then
     fail "$home is a folder and no link: move it away, then begin again"
@@ -61,8 +94,8 @@ install() {
   release=$releases/$(cat "$here/VERSION")-$(sha256sum "$here/SHA256SUMS" | cut -c 1-8)
   if [ ! -e "$release/complete" ]; then
     rm -rf "$release"
-    "$python" -m venv "$release" || fail "$python cannot make virtual environments (Debian: apt-get install python3-venv)"
-    "$release/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
+    "$python" -I -m venv "$release" || fail "$python cannot make virtual environments (Debian: apt-get install python3-venv)"
+    "$release/bin/python" -I -m pip --isolated install -qq --disable-pip-version-check --no-input \
       --no-index --find-links "$here/wheels" rooflight
     touch "$release/complete"
   fi
@@ -89,8 +122,9 @@ rollback() {
 
 [ -w "$(dirname "$home")" ] || fail "cannot write to $(dirname "$home"): run this as root"
 mkdir -p "$releases"
+chmod 755 "$releases"
 case "${1:-}" in
   "") install ;;
   --rollback) rollback ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,10s/^# \{0,1\}//p' "$here/install.sh" >&2; exit 2 ;;
 esac

@@ -4,6 +4,8 @@
 #   deploy/bundle/make.sh [FOLDER]    writes FOLDER/rooflight-VERSION-PYTHON-MACHINE.tar.gz (FOLDER: dist)
 # The nodes need the same Python version and machine as this one; PYTHON names another interpreter.
 set -euo pipefail
+umask 022
+unset PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIRE_VIRTUALENV
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 python=${PYTHON:-.venv/bin/python}
@@ -26,5 +28,5 @@ printf '%s\n' "$version" >"$bundle/VERSION"
 (cd "$bundle" && find . -type f -print0 | sort -z | xargs -0 sha256sum) >"$work/sums"
 mv "$work/sums" "$bundle/SHA256SUMS"
 
-tar --create --gzip --file "$folder/$name.tar.gz" --owner=0 --group=0 --directory "$work" "$name"
+tar --create --gzip --file "$folder/$name.tar.gz" --owner=0 --group=0 --mode=a+rX,go-w --directory "$work" "$name"
 du -h "$folder/$name.tar.gz"

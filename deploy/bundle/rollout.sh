@@ -27,7 +27,7 @@ on_node() {  # HOST : what is to be done there; the bundle comes by stdin
   if [ "$bundle" = --rollback ]; then
     "${ssh[@]}" "$1" "${settings}bash -s -- --rollback" <"$(dirname "${BASH_SOURCE[0]}")/install.sh"
   else
-    "${ssh[@]}" "$1" "$unpack; ${settings}\$f/*/install.sh" <"$bundle"
+    "${ssh[@]}" "$1" "$unpack; ${settings}bash \$f/*/install.sh" <"$bundle"
   fi
 }
 

@@ -20,6 +20,7 @@ class Site:
     text: str = ""
     agent: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    umask: int = -1
 
     @property
     def file(self) -> Path:
@@ -42,6 +43,7 @@ class Site:
         return subprocess.run(
             [BIN / command, *arguments],
             env=self.variables(),
+            umask=self.umask,
             capture_output=True,
             text=True,
             timeout=120,
@@ -51,6 +53,7 @@ class Site:
         return subprocess.Popen(
             [BIN / command, *arguments],
             env=self.variables(),
+            umask=self.umask,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -60,6 +60,17 @@ tell hung_process "$([ -e "/proc/$hung" ] || echo gone)"
 tell watchdog_lines "$(journalctl --unit="$unit" --output=cat | grep -c 'Watchdog timeout')"
 systemctl stop "$unit" || true
 
+# another agent has the spool, answers no more, and ends 3 s later
+runuser --user rooflight -- flock /var/lib/rooflight/spool/lock sleep 3 &
+sleep 0.3
+systemctl start --no-block "$unit"
+sleep 1.5
+tell while_locked "$(systemctl is-active "$unit" || true) $(shown StatusText)"
+wait_until 20 systemctl is-active --quiet "$unit" || true
+tell once_free "$(systemctl is-active "$unit" || true) $(shown NRestarts)"
+tell waiting_lines "$(journalctl --unit="$unit" --output=cat | grep -c 'waiting 30 s for the spool')"
+systemctl stop "$unit" || true
+
 systemctl reset-failed "$unit" || true
 mkdir -p /run/wrong
 echo 'intervall_seconds = 10' >/run/wrong/rooflight.toml

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,17 @@ from tests.integration.services import START_SECONDS, free_port
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = REPOSITORY / "deploy" / "bundle"
+CARELESS = {
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_USER": "1",
+    "PIP_TARGET": "/nowhere",
+    "PIP_REQUIRE_VIRTUALENV": "1",
+    "PIP_CONFIG_FILE": "/nowhere",
+    "PYTHONPATH": ".",
+    "PYTHONHOME": "/nowhere",
+}
+"""What an administrator may have set for packages of his own."""
+
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
@@ -26,18 +38,20 @@ class Node:
 
     folder: Path
     ssh: str = ""
+    umask: int = 0o022
 
     @property
     def home(self) -> Path:
         return self.folder / "rooflight"
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        nowhere = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+        careless = CARELESS if Path(command[0]).suffix == ".sh" else {}
         mine = {"ROOFLIGHT_HOME": str(self.home), "SSH": self.ssh, "PYTHON": sys.executable}
         return subprocess.run(
             command,
-            env={**os.environ, **nowhere, **mine},
-            cwd="/",
+            env={**os.environ, **careless, **mine},
+            cwd=self.folder,
+            umask=self.umask,
             capture_output=True,
             text=True,
             timeout=120,
@@ -52,27 +66,19 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    made = {**os.environ, "PYTHON": sys.executable}
-    subprocess.run([SCRIPTS / "make.sh", folder], env=made, check=True, timeout=180)
-    (found,) = folder.glob("rooflight-*.tar.gz")
-    return found
-
-
-@pytest.fixture(scope="module")
-def node(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Node:
+def node(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Node:
     """A node with the bundle's release, which every test leaves in use."""
-    node = Node(tmp_path_factory.mktemp("node"))
-    done = node.run(unpack(archive, node.folder / "bundle") / "install.sh")
+    node = Node(tmp_path_factory.mktemp("node"), umask=0o077)
+    (node.folder / "typing.py").write_text("raise RuntimeError('of the working directory')\n")
+    done = node.run(unpack(bundle, node.folder / "bundle") / "install.sh")
     assert done.returncode == 0, done.stderr
     return node
 
 
 @pytest.fixture(scope="module")
-def later(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def later(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A later release's bundle, unpacked."""
-    return another_release(archive, tmp_path_factory.mktemp("later") / "bundle")
+    return another_release(bundle, tmp_path_factory.mktemp("later") / "bundle")
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -101,18 +107,29 @@ def another_release(archive: Path, folder: Path, *, broken: bool = False) -> Pat
 def test_a_release_is_upgraded_and_rolled_back_without_an_index(node: Node, later: Path) -> None:
     was = node.release()
     assert node.samples()
-    assert node.run(later / "install.sh").returncode == 0
+    assert replace(node, umask=0).run(later / "install.sh").returncode == 0
     assert node.release().startswith("9.9.9-")
     assert node.run(later / "install.sh", "--rollback").returncode == 0
     assert node.release() == was
     assert node.samples()
 
 
+def test_all_may_read_a_release_and_only_its_owner_writes_to_it(node: Node, later: Path) -> None:
+    """One was installed under umask 077, the other under 000."""
+    assert later.exists()
+    files = [node.home, *node.home.parent.glob("rooflight-releases/**/*")]
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in files if not path.is_symlink()}
+    assert len(modes) > 2000
+    assert [path for path, mode in modes.items() if mode & 0o022] == []
+    assert [path for path, mode in modes.items() if mode & 0o044 != 0o044] == []
+    assert [path for path, mode in modes.items() if path.is_dir() and mode & 0o011 != 0o011] == []
+
+
 def test_a_release_that_does_not_work_leaves_the_one_that_does(
-    archive: Path, node: Node, tmp_path: Path
+    bundle: Path, node: Node, tmp_path: Path
 ) -> None:
     was = node.release()
-    broken = another_release(archive, tmp_path / "broken", broken=True)
+    broken = another_release(bundle, tmp_path / "broken", broken=True)
     done = node.run(broken / "install.sh")
     assert done.returncode != 0
     assert "msgspec" in done.stderr
@@ -120,12 +137,12 @@ def test_a_release_that_does_not_work_leaves_the_one_that_does(
     assert node.samples()
 
 
-def test_a_damaged_bundle_is_refused(archive: Path, tmp_path: Path) -> None:
-    bundle = unpack(archive, tmp_path / "bundle")
-    (wheel,) = (bundle / "wheels").glob("rooflight-*")
+def test_a_damaged_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    damaged = unpack(bundle, tmp_path / "bundle")
+    (wheel,) = (damaged / "wheels").glob("rooflight-*")
     wheel.write_bytes(wheel.read_bytes()[:-1])
     node = Node(tmp_path)
-    done = node.run(bundle / "install.sh")
+    done = node.run(damaged / "install.sh")
     assert done.returncode == 1
     assert "the bundle is damaged: copy it again" in done.stderr
     assert not node.home.exists()
@@ -172,12 +189,12 @@ def ssh(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.ssh
 def test_a_rollout_stops_at_the_first_batch_that_fails(
-    archive: Path, node: Node, later: Path, ssh: str
+    bundle: Path, node: Node, later: Path, ssh: str
 ) -> None:
     """The second host's name is one that nobody can reach."""
     reached, rollout, was = replace(node, ssh=ssh), SCRIPTS / "rollout.sh", node.release()
     assert node.run(later / "install.sh").returncode == 0
-    done = reached.run(rollout, archive, "127.0.0.1", "no-such-host.invalid")
+    done = reached.run(rollout, bundle, "127.0.0.1", "no-such-host.invalid")
     assert done.returncode == 1
     assert f"127.0.0.1: rooflight: {node.home} is " in done.stdout
     assert "stopped after 1 of 2 nodes" in done.stderr
@@ -191,10 +208,10 @@ def test_a_rollout_stops_at_the_first_batch_that_fails(
 
 @pytest.mark.ssh
 def test_no_other_node_is_touched_when_the_first_one_fails(
-    archive: Path, ssh: str, tmp_path: Path
+    bundle: Path, ssh: str, tmp_path: Path
 ) -> None:
     untouched = Node(tmp_path, ssh)
-    done = untouched.run(SCRIPTS / "rollout.sh", archive, "no-such-host.invalid", "127.0.0.1")
+    done = untouched.run(SCRIPTS / "rollout.sh", bundle, "no-such-host.invalid", "127.0.0.1")
     assert done.returncode == 1
     assert "stopped at the first node; no other was touched" in done.stderr
     assert not untouched.home.exists()

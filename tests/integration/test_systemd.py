@@ -86,6 +86,13 @@ def test_a_hung_agent_is_restarted_and_the_journal_says_why(facts: Mapping[str, 
     assert int(facts["watchdog_lines"]) >= 1
 
 
+def test_a_spool_that_another_agent_still_has_is_waited_for(facts: Mapping[str, str]) -> None:
+    words = "activating waiting: /var/lib/rooflight/spool is in use by another agent"
+    assert facts["while_locked"].startswith(words)
+    assert facts["once_free"] == "active 0"
+    assert facts["waiting_lines"] == "1"
+
+
 def test_a_wrong_configuration_is_said_once_and_not_retried(facts: Mapping[str, str]) -> None:
     assert facts["wrong_config"] == "failed"
     assert facts["wrong_config_status"] == "2"

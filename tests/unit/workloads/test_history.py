@@ -1,5 +1,6 @@
 """A device is held against its peers, its own best, or the datasheet; and the file keeps sense."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,15 @@ def test_what_was_appended_is_loaded_and_broken_lines_are_left_out(tmp_path: Pat
     assert load(path) == [first, second]
     assert best(load(path)) == latest(load(path)) == second
     assert best([]) is latest([]) is None
+
+
+def test_nobody_else_may_write_to_a_history_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        append(tmp_path / "history", [reading("a", 250)])
+    finally:
+        os.umask(before)
+    assert (tmp_path / "history").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_long_history_keeps_the_best_and_the_latest(
