@@ -12,7 +12,7 @@ from tests.integration.commands import Site
 
 PROGRAM = """
 import os, sys, time
-from agent.phase import phase
+from rooflight import phase
 with phase("load"):
     time.sleep(0.5)
 for _ in range(2000):                   # far more often than anyone wants to be told
@@ -29,7 +29,7 @@ os.wait()
 
 SILENT = """
 import sys
-from agent.phase import phase
+from rooflight import phase
 with phase("nobody hears"):
     pass
 assert "torch" not in sys.modules

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.messages import PointMessage
-from agent.phase import LONGEST_NAME, MOST_NAMES, OTHERS, Marks
+from rooflight._marks import LONGEST_NAME, MOST_NAMES, OTHERS, Marks
 from tests.listening import Listener
 
 START = 1_700_000_000.0
