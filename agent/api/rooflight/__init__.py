@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 
 from rooflight._marks import Marks
 
@@ -30,6 +31,25 @@ __all__ = ["phase"]
 _marks = Marks(os.environ)
 phase = _marks.phase
 
+
+def _at_the_end_of_a_process(marks: Marks) -> None:
+    """Send the rest at the end of a process of `multiprocessing`, which leaves out `atexit`."""
+    sys.modules["multiprocessing.util"].Finalize(None, marks.flush, exitpriority=0)
+
+
+def _follow_multiprocessing() -> None:
+    """Ask it to call us in each new process, once it has forgotten what its parent registered."""
+    register = getattr(sys.modules.get("multiprocessing.util"), "register_after_fork", None)
+    if register is not None:
+        register(_marks, _at_the_end_of_a_process)
+
+
+def _forked() -> None:
+    _marks.forget()
+    _follow_multiprocessing()
+
+
 if _marks.in_a_job:
     atexit.register(_marks.flush)
-    os.register_at_fork(after_in_child=_marks.forget)
+    os.register_at_fork(after_in_child=_forked)
+    _follow_multiprocessing()

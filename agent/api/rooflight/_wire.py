@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     """Tags, seconds, calls, and the first start in milliseconds since 1970."""
 
 SYSTEM_SOCKET = "/run/rooflight/agent.sock"
-PUBLIC = "agent.sock"
 LONGEST_PATH = 107
 """Bytes of a socket's path (`man 7 unix`: sun_path)."""
 
@@ -53,12 +52,10 @@ def rank(environment: Mapping[str, str]) -> str:
     return f"rank {number[:LONGEST_RANK]}" if number else ""
 
 
-def addresses(path: str, uid: int) -> tuple[str, ...]:
-    """Return the sockets to try: the user's own beside the public one, then that."""
-    if path.rpartition("/")[2] != PUBLIC:
-        return (path,)
+def ways(path: str, uid: int) -> tuple[str, str]:
+    """Return the sockets by which a user reaches the agent: first the one of his own."""
     own = "root.sock" if uid == 0 else f"users/{uid}.sock"
-    return (path[: -len(PUBLIC)] + own, path)
+    return (os.path.join(os.path.dirname(path), own), path)
 
 
 def points(told: Sequence[Point]) -> Iterator[bytes]:
@@ -76,7 +73,7 @@ def send(path: str, datagram: bytes) -> bool:
         connection = socket(AF_UNIX, SOCK_DGRAM)
         try:
             connection.setblocking(False)
-            return _sent(connection, addresses(path, os.getuid()), datagram)
+            return _sent(connection, ways(path, os.getuid()), datagram)
         finally:
             connection.close()
     except (ImportError, OSError):  # no descriptor left, or somebody closed ours
