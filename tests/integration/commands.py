@@ -47,13 +47,15 @@ class Site:
             timeout=120,
         )
 
-    def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, command: str, *arguments: str, group: bool = False) -> subprocess.Popen[str]:
+        """Start a command; with `group` in a process group of its own, as a terminal's are."""
         return subprocess.Popen(
             [BIN / command, *arguments],
             env=self.variables(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            process_group=0 if group else None,
         )
 
     def report(self, jobid: str = "last") -> dict[str, Any]:
