@@ -20,6 +20,7 @@ class Site:
     text: str = ""
     agent: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
 
     @property
     def file(self) -> Path:
@@ -42,6 +43,7 @@ class Site:
         return subprocess.run(
             [BIN / command, *arguments],
             env=self.variables(),
+            cwd=self.cwd,
             capture_output=True,
             text=True,
             timeout=120,
@@ -52,6 +54,7 @@ class Site:
         return subprocess.Popen(
             [BIN / command, *arguments],
             env=self.variables(),
+            cwd=self.cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
