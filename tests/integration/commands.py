@@ -21,6 +21,7 @@ class Site:
     agent: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
+    programs: Path = BIN
 
     @property
     def file(self) -> Path:
@@ -41,7 +42,7 @@ class Site:
 
     def complete(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [BIN / command, *arguments],
+            [self.programs / command, *arguments],
             env=self.variables(),
             cwd=self.cwd,
             capture_output=True,
@@ -52,7 +53,7 @@ class Site:
     def start(self, command: str, *arguments: str, group: bool = False) -> subprocess.Popen[str]:
         """Start a command; with `group` in a process group of its own, as a terminal's are."""
         return subprocess.Popen(
-            [BIN / command, *arguments],
+            [self.programs / command, *arguments],
             env=self.variables(),
             cwd=self.cwd,
             stdout=subprocess.PIPE,

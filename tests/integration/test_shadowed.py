@@ -200,3 +200,10 @@ def test_ps_knows_a_command_by_its_name(site: Site) -> None:
                 time.sleep(0.05)
             agent.send_signal(signal.SIGTERM)
             assert agent.wait(timeout=60) == 0
+
+
+@pytest.mark.workloads
+def test_reference_phases_run_in_several_processes(site: Site) -> None:
+    """Which start as this one: alone with our packages, torch and its own compiler among them."""
+    setting = ("--size", "tiny", "--steps", "1", "--ranks", "2", "--parallel", "ddp")
+    assert "train.forward" in site.call("rooflight", "workload", "run", "train", *setting)
