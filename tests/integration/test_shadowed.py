@@ -134,6 +134,29 @@ def test_a_job_s_program_has_its_own_agent_and_our_package(site: Site) -> None:
     assert site.call("jobinspect", "last").startswith("Job      run-")
 
 
+def test_a_job_s_program_has_the_environment_that_it_was_given(
+    site: Site, shadows: Path, tmp_path: Path
+) -> None:
+    """With exported functions of bash, whose names are none of a variable, and without ours."""
+    odd = {
+        "BASH_FUNC_module%%": "() {  echo hello;\n}",
+        "a.b": "1",
+        "python": "mine",
+        "here": "",
+        "BASH_ENV": str(tmp_path / "trace"),
+        "PWD": str(shadows),
+        "SHLVL": "3",
+    }
+    chosen = replace(site, environment={**site.environment, **odd})
+    told = chosen.call("rooflight", "run", "--quiet", "--", "env", "-0")
+    got = dict(line.split("=", 1) for line in told.split("\0") if line)
+    added = {"ROOFLIGHT_SOCKET", "ROOFLIGHT_JOBID", "_"}
+    given = chosen.variables()
+    assert {name: text for name, text in got.items() if name not in added} == {
+        name: text for name, text in given.items() if name not in added
+    }
+
+
 def test_real_work_is_done(site: Site, tmp_path: Path) -> None:
     assert re.search(r"^on +cpu ", site.call("rooflight", "check"), re.MULTILINE)
     assert 'cluster = "test"' in site.call("rooflight", "config", "show")
@@ -160,13 +183,15 @@ def test_a_link_to_a_command_is_followed(site: Site, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("rooflight, version ")
     path = {**site.variables(), "PATH": f"{folder}:/nonexistent"}
-    done = subprocess.run(["rooflight", "--version"], env=path, cwd="/", capture_output=True)
+    done = subprocess.run(
+        ["rooflight", "--version"], env=path, cwd="/", capture_output=True, text=True
+    )
     assert done.returncode == 0
 
 
 @pytest.mark.parametrize("name", ["rooflight", "jobinspect"])
 def test_a_command_passes_its_words_and_has_the_python_beside_it(name: str, tmp_path: Path) -> None:
-    """Through dash and bash alike; without a Python there it says what to do, in one line."""
+    """Without a Python there it says what to do, in one line."""
     folder = tmp_path / "an odd 'folder'" / "bin"
     folder.mkdir(parents=True)
     command = folder / name
@@ -179,7 +204,7 @@ def test_a_command_passes_its_words_and_has_the_python_beside_it(name: str, tmp_
     (folder / "python").chmod(0o755)
     words = ["", "a b", "c\nd", "*", "$HOME", "--help"]
     expected = "".join(f"<{word}>" for word in ("-I", str(command), *words))
-    for shell in ([], ["sh"], ["bash", "--posix"]):
+    for shell in ([], ["sh"]):
         done = subprocess.run([*shell, command, *words], capture_output=True, text=True)
         assert (done.stdout, done.stderr) == (expected, "")
 
