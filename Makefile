@@ -59,7 +59,7 @@ clean: ## remove everything that these targets made
 	rm -rf .venv .demo .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt $(wildcard agent/bin/*)
 	@deploy/bootstrap.sh install
 	@touch $@
 

@@ -1,5 +1,6 @@
 """What all commands share: one line for an error, exit codes that mean something."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -28,6 +29,12 @@ class Fault(Exception):
     def __init__(self, words: str, code: int) -> None:
         super().__init__(words)
         self.code = code
+
+
+def name_process(name: str) -> None:
+    """Give this process the name that `ps` and `pgrep` know: else it would be its Python's."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name, encoding="ascii")
 
 
 def with_config(command: Command) -> Command:

@@ -24,6 +24,8 @@ NEXT = {
     " ProctrackType or JobAcctGatherType change, restart slurmctld and slurmd while no job runs",
     "grafana": "give grafana-server INFLUX_USER and INFLUX_PASSWORD (1.x) or INFLUX_TOKEN of a"
     " user who may only read, and: systemctl restart grafana-server",
+    "modules": "where MODULEPATH lacks that folder, copy the file to one that it has; users then:"
+    " module load rooflight",
     "reader": "on each login node: systemctl daemon-reload"
     " && systemctl enable --now rooflight-reader.socket",
 }

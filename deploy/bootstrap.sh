@@ -27,6 +27,7 @@ services=(
   "openssh-server:sshd:tests of a rollout"
   "openssh-client:ssh:tests of a rollout"
   "chromium:chromium:tests of the HTML report"
+  "environment-modules:modulecmd:the test of the modulefile"
   "shellcheck:shellcheck:the check of shell scripts"
   "collectd-core:collectd:the benchmark beside collectd"
   "prometheus-node-exporter:prometheus-node-exporter:the benchmark beside node_exporter"

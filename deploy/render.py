@@ -93,6 +93,11 @@ def slurm(site: Site) -> Iterator[SiteFile]:
     yield SiteFile("etc/rooflight/hook.conf", _lines(hook), edited=True)
 
 
+def modules(site: Site) -> Iterator[SiteFile]:
+    """Give the modulefile that lets users' programs import rooflight."""
+    yield _copy(site, "modules/rooflight", "etc/modulefiles")
+
+
 def grafana(site: Site) -> Iterator[SiteFile]:
     """Give datasources, dashboards and alert rules; secrets stay in Grafana's environment.
 
@@ -122,6 +127,7 @@ KINDS: Mapping[str, Callable[[Site], Iterable[SiteFile]]] = {
     "systemd": systemd,
     "slurm": slurm,
     "reader": reader,
+    "modules": modules,
     "grafana": grafana,
 }
 """What can be rendered."""

@@ -21,6 +21,8 @@ class Site:
     agent: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     umask: int = -1
+    cwd: Path | None = None
+    programs: Path = BIN
 
     @property
     def file(self) -> Path:
@@ -41,22 +43,26 @@ class Site:
 
     def complete(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [BIN / command, *arguments],
+            [self.programs / command, *arguments],
             env=self.variables(),
             umask=self.umask,
+            cwd=self.cwd,
             capture_output=True,
             text=True,
             timeout=120,
         )
 
-    def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, command: str, *arguments: str, group: bool = False) -> subprocess.Popen[str]:
+        """Start a command; with `group` in a process group of its own, as a terminal's are."""
         return subprocess.Popen(
-            [BIN / command, *arguments],
+            [self.programs / command, *arguments],
             env=self.variables(),
             umask=self.umask,
+            cwd=self.cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            process_group=0 if group else None,
         )
 
     def report(self, jobid: str = "last") -> dict[str, Any]:

@@ -15,18 +15,8 @@ UNITS = REPOSITORY / "deploy" / "systemd"
 HOME = "/opt/rooflight"
 """Where the virtual environment is inside."""
 
-PACKAGES = ("agent", "probes", "workloads", "dashboards", "deploy")
-PROGRAMS = {"rooflight": "agent.cli", "jobinspect": "agent.inspect.cli"}
+PACKAGES = ("agent", "agent/api/rooflight", "probes", "workloads", "dashboards", "deploy")
 SECTION = "--- "
-
-LAUNCHER = f"""\
-#!{HOME}/bin/python
-import sys
-
-from {{module}} import main
-
-sys.exit(main())
-"""
 
 
 @dataclass(frozen=True)
@@ -56,15 +46,13 @@ def install(folder: Path) -> dict[Path, str]:
     site = folder / "lib" / "python3.11" / "site-packages"
     for package in PACKAGES:
         skipped = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / package, site / package, ignore=skipped)
+        shutil.copytree(REPOSITORY / package, site / Path(package).name, ignore=skipped)
     metadata = importlib.metadata.distribution("rooflight").read_text("METADATA")
     assert metadata, "rooflight is not installed here"
     _write(site / "rooflight.dist-info" / "METADATA", metadata)
     _write(site / "dependencies.pth", f"{HOME}/dependencies\n")
     _write(folder / "pyvenv.cfg", "home = /usr/bin\n")
-    for program, module in PROGRAMS.items():
-        _write(folder / "bin" / program, LAUNCHER.format(module=module))
-        (folder / "bin" / program).chmod(0o755)
+    shutil.copytree(REPOSITORY / "agent" / "bin", folder / "bin")
     (folder / "bin" / "python").symlink_to("/usr/bin/python3")
     (folder / "dependencies").mkdir()
     subprocess.run([SCRIPT, "compile", site], check=True, timeout=60)

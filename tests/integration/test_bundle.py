@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import pythons
 from tests.integration.services import START_SECONDS, free_port
 
 REPOSITORY = Path(__file__).parents[2]
@@ -123,6 +124,42 @@ def test_all_may_read_a_release_and_only_its_owner_writes_to_it(node: Node, late
     assert [path for path, mode in modes.items() if mode & 0o022] == []
     assert [path for path, mode in modes.items() if mode & 0o044 != 0o044] == []
     assert [path for path, mode in modes.items() if path.is_dir() and mode & 0o011 != 0o011] == []
+
+
+def test_users_get_the_package_of_their_programs_alone(node: Node) -> None:
+    """It is in a folder for PYTHONPATH, for every user and every Python, with nothing beside it."""
+    folder = node.home / "share" / "python"
+    assert [each.name for each in folder.iterdir()] == ["rooflight"]
+    source = pythons.API / "rooflight"
+    files = {each.name: each.read_bytes() for each in source.iterdir() if each.is_file()}
+    installed = [each for each in (folder / "rooflight").iterdir() if each.is_file()]
+    assert {each.name: each.read_bytes() for each in installed} == files
+    assert all(each.stat().st_mode & 0o444 == 0o444 for each in (folder / "rooflight").rglob("*"))
+    marked = "import rooflight; rooflight.phase('x').__enter__(); print(rooflight.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", marked],
+        env={"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{folder}/rooflight/__init__.py\n"
+
+
+def test_the_wheel_brings_the_package_once_and_the_commands_alone_in_their_python(
+    node: Node, tmp_path: Path
+) -> None:
+    (packages,) = node.home.glob("lib/python3*/site-packages")
+    assert (packages / "rooflight" / "py.typed").is_file()
+    assert not (packages / "agent" / "api").exists()
+    assert not (packages / "agent" / "bin").exists()
+    for name in ("agent", "click", "re", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')")
+    for command in ("rooflight", "jobinspect"):
+        done = node.run("env", f"PYTHONPATH={tmp_path}", node.home / "bin" / command, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+    mine = node.run(node.home / "bin" / "python", "-I", "-c", "import rooflight; rooflight.phase")
+    assert (mine.returncode, mine.stderr) == (0, "")
 
 
 def test_a_release_that_does_not_work_leaves_the_one_that_does(

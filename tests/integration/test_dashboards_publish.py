@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +13,18 @@ import pytest
 
 from dashboards.pages import all_dashboards
 from dashboards.rules import all_rules
-from tests.integration.commands import Site
+from tests.integration.commands import BIN, Site
 from tests.integration.grafana_api import TOKEN, Server
 
 CLIENT = "grafana-client==5.1.4"
 
 
 @pytest.fixture(scope="module")
-def client() -> str:
-    """A folder with grafana-client, apart from .venv: it brings a urllib3 that no agent loads."""
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The commands with grafana-client, apart from .venv: it brings a urllib3 that no agent loads.
+
+    A virtual environment that finds the client, and then all that this one finds.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "rooflight-tests" / CLIENT
     if not (folder / "grafana_client").is_dir():
@@ -29,7 +34,17 @@ def client() -> str:
         )
         if done.returncode:
             pytest.skip(f"{CLIENT} cannot be installed: {done.stderr.strip()[-200:]}")
-    return str(folder)
+    return programs(tmp_path_factory.mktemp("venv"), [str(folder), *sys.path])
+
+
+def programs(folder: Path, paths: list[str]) -> Path:
+    """Make a virtual environment that finds modules in `paths`; return its programs' folder."""
+    venv.create(folder, with_pip=False)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    (packages / "paths.pth").write_text("\n".join(filter(os.path.isabs, paths)))
+    for name in ("rooflight", "jobinspect"):
+        shutil.copy(BIN / name, folder / "bin" / name)
+    return folder / "bin"
 
 
 @pytest.fixture
@@ -39,16 +54,16 @@ def server() -> Iterator[Server]:
     running.close()
 
 
-def site(folder: Path, server: Server, client: str, influx: str = "") -> Site:
+def site(folder: Path, server: Server, client: Path, influx: str = "") -> Site:
     secret = folder / "token"
     secret.write_text(f"{TOKEN}\n")
     secret.chmod(0o600)
     text = f'[grafana]\nurl = "{server.url}"\ntoken_file = "token"\n'
     text += f'[influx]\nurl = "http://influx:8086"\n{influx}\n'
-    return Site(folder, text, environment={"PYTHONPATH": client})
+    return Site(folder, text, programs=client)
 
 
-def test_everything_is_published(tmp_path: Path, server: Server, client: str) -> None:
+def test_everything_is_published(tmp_path: Path, server: Server, client: Path) -> None:
     here = site(tmp_path, server, client)
     words = here.call("rooflight", "dashboards", "publish", "--with-datasources").splitlines()
     grafana = server.grafana
@@ -61,7 +76,7 @@ def test_everything_is_published(tmp_path: Path, server: Server, client: str) ->
     assert len(grafana.groups["rooflight"]["rules"]) == len(all_rules())
 
 
-def test_what_is_there_is_brought_up_to_date(tmp_path: Path, server: Server, client: str) -> None:
+def test_what_is_there_is_brought_up_to_date(tmp_path: Path, server: Server, client: Path) -> None:
     here = site(tmp_path, server, client)
     here.call("rooflight", "dashboards", "publish", "--with-datasources")
     before = list(server.grafana.calls)
@@ -73,7 +88,7 @@ def test_what_is_there_is_brought_up_to_date(tmp_path: Path, server: Server, cli
 
 
 def test_a_data_source_reads_as_the_configuration_says(
-    tmp_path: Path, server: Server, client: str
+    tmp_path: Path, server: Server, client: Path
 ) -> None:
     (tmp_path / "influx-token").write_text("secret\n")
     (tmp_path / "influx-token").chmod(0o600)
@@ -87,7 +102,9 @@ def test_a_data_source_reads_as_the_configuration_says(
     assert metrics["secureJsonData"] == {"httpHeaderValue1": "Token secret"}
 
 
-def test_without_data_sources_nothing_is_begun(tmp_path: Path, server: Server, client: str) -> None:
+def test_without_data_sources_nothing_is_begun(
+    tmp_path: Path, server: Server, client: Path
+) -> None:
     done = site(tmp_path, server, client).complete("rooflight", "dashboards", "publish")
     assert done.returncode == 3
     assert "no data source with the uid rooflight" in done.stderr
@@ -96,7 +113,7 @@ def test_without_data_sources_nothing_is_begun(tmp_path: Path, server: Server, c
     assert server.grafana.dashboards == {}
 
 
-def test_what_is_no_grafana_is_said(tmp_path: Path, server: Server, client: str) -> None:
+def test_what_is_no_grafana_is_said(tmp_path: Path, server: Server, client: Path) -> None:
     here = site(tmp_path, server, client)
     here.file.write_text(here.file.read_text().replace("/grafana", "/elsewhere"))
     done = here.complete("rooflight", "dashboards", "publish")
@@ -104,7 +121,7 @@ def test_what_is_no_grafana_is_said(tmp_path: Path, server: Server, client: str)
     assert "/elsewhere" in done.stderr
 
 
-def test_a_wrong_token_is_said_in_one_line(tmp_path: Path, server: Server, client: str) -> None:
+def test_a_wrong_token_is_said_in_one_line(tmp_path: Path, server: Server, client: Path) -> None:
     here = site(tmp_path, server, client)
     (tmp_path / "token").write_text("wrong\n")
     done = here.complete("rooflight", "dashboards", "publish")
@@ -113,7 +130,7 @@ def test_a_wrong_token_is_said_in_one_line(tmp_path: Path, server: Server, clien
 
 
 def test_a_grafana_in_trouble_or_away_is_said_in_one_line(
-    tmp_path: Path, server: Server, client: str
+    tmp_path: Path, server: Server, client: Path
 ) -> None:
     here = site(tmp_path, server, client)
     server.grafana.broken = True
@@ -140,7 +157,7 @@ def test_what_is_not_configured_is_said(tmp_path: Path, text: str, words: str) -
 
 
 def test_without_grafana_client_the_remedy_is_said(tmp_path: Path, server: Server) -> None:
-    done = site(tmp_path, server, "").complete("rooflight", "dashboards", "publish")
+    done = site(tmp_path, server, BIN).complete("rooflight", "dashboards", "publish")
     assert done.returncode == 2
     assert "pip install rooflight[grafana]" in done.stderr
 

@@ -24,6 +24,7 @@ FROM_THE_CHECKOUT = "deploy/influxdb/rooflight.conf"
 INSTALLED = {
     "/etc/systemd/system/rooflight-agent.service": "systemd/rooflight-agent.service",
     "/etc/sysusers.d/rooflight.conf": "systemd/rooflight.sysusers",
+    "/etc/modulefiles/rooflight": "modules/rooflight",
     "/etc/slurm/prolog.d/50-rooflight.sh": "slurm/prolog.sh",
     "/etc/slurm/epilog.d/50-rooflight.sh": "slurm/epilog.sh",
     "/etc/slurm/rooflight-healthcheck.sh": "slurm/healthcheck.sh",
@@ -115,7 +116,7 @@ def read(told: machine.Told, name: str) -> dict[str, Any]:
 
 
 def test_every_block_of_the_guide_runs(told: machine.Told) -> None:
-    assert len(blocks()) == 7
+    assert len(blocks()) == 8
     assert [told.facts.get(name) for name in blocks()] == ["ok" for _ in blocks()]
     assert told.facts["agent"] == "success"
 

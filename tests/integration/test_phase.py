@@ -1,6 +1,8 @@
 """Phases that a program marks, in a real job with a real agent, as `jobinspect` shows them."""
 
-import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.integration.commands import Site
+from agent.workload.phase_command import OF_THE_TERMINAL, PASSED_ON, Signals
+from tests.integration.commands import BIN, Site
 
 PROGRAM = """
 import os, sys, time
-from agent.phase import phase
+from rooflight import phase
+begun = time.monotonic()
 with phase("load"):
     time.sleep(0.5)
 for _ in range(2000):                   # far more often than anyone wants to be told
@@ -25,14 +29,13 @@ if os.fork() == 0:                      # a child has phases of its own, and not
         time.sleep(0.1)
     sys.exit()
 os.wait()
+print(time.monotonic() - begun)
 """
 
-SILENT = """
-import sys
-from agent.phase import phase
-with phase("nobody hears"):
-    pass
-assert "torch" not in sys.modules
+IGNORES = """
+import signal, subprocess, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+sys.exit(subprocess.run(sys.argv[1:]).returncode)
 """
 
 
@@ -46,20 +49,22 @@ def phases(site: Site) -> dict[str, dict[str, Any]]:
 
 
 def test_jobinspect_shows_what_a_program_marked(site: Site) -> None:
-    site.call("rooflight", "run", "--interval", "0.2", "--", sys.executable, "-c", PROGRAM)
+    words = ("run", "--quiet", "--interval", "0.2", "--", sys.executable, "-c", PROGRAM)
+    whole = float(site.call("rooflight", *words))
     found = phases(site)
-    assert set(found) == {"load", "step", "save", "child"}
-    assert found["load"]["duration_seconds"] == pytest.approx(0.5, abs=0.1)
-    assert found["save"]["duration_seconds"] == pytest.approx(0.3, abs=0.1)
-    assert found["child"]["duration_seconds"] == pytest.approx(0.1, abs=0.1)
+    took = {name: each["duration_seconds"] for name, each in found.items()}
+    assert set(took) == {"load", "step", "save", "child"}
+    assert took["load"] >= 0.5
+    assert took["save"] >= 0.3
+    assert took["child"] >= 0.1
+    assert took["load"] + took["step"] + took["save"] + took["child"] <= whole
     assert {name: each["calls"] for name, each in found.items()} == {
         "load": 1, "step": 2000, "save": 1, "child": 1,
     }  # fmt: skip
     assert {each["workload"] for each in found.values()} == {"user"}
     assert {each["bound"] for each in found.values()} == {"unknown"}
     text = site.call("jobinspect", "last")
-    assert "load" in text
-    assert "0.50" in text
+    assert re.search(r"^load +[\d.]+ s ", text, re.MULTILINE)
 
 
 def test_a_command_is_marked_as_a_phase_and_its_exit_code_passes(site: Site) -> None:
@@ -68,7 +73,7 @@ def test_a_command_is_marked_as_a_phase_and_its_exit_code_passes(site: Site) -> 
     done = site.complete("rooflight", "run", "--quiet", "--", "env", path, "sh", "-c", script)
     assert done.returncode == 3
     found = phases(site)
-    assert found["unpack"]["duration_seconds"] == pytest.approx(0.4, abs=0.15)
+    assert 0.4 <= found["unpack"]["duration_seconds"] < 60
     assert found["test"]["calls"] == 1
 
 
@@ -88,27 +93,49 @@ def test_exit_codes_of_phase_are_those_of_a_shell(
     assert (done.returncode, done.stderr) == (code, words)
 
 
-def test_without_an_agent_a_mark_does_nothing(site: Site) -> None:
-    subprocess.run([sys.executable, "-c", SILENT], check=True, timeout=60, cwd=Path.cwd())
-
-
-def test_a_signal_reaches_the_command(site: Site) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_reaches_the_command(site: Site, number: signal.Signals) -> None:
+    """Also one that comes as soon as there is a command."""
     process = site.start("rooflight", "phase", "nap", "--", "sh", "-c", "echo up; exec sleep 30")
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
-    process.terminate()
-    assert process.wait(timeout=10) == 143
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
     process.communicate()
 
 
-def test_a_mark_is_quick_to_import() -> None:
-    """Less than 5 ms beyond the client, which any program that speaks to the agent needs."""
-    code = (
-        "import json, time, agent.client; begin = time.perf_counter(); import agent.phase;"
-        "print(json.dumps(time.perf_counter() - begin))"
+def test_a_signal_before_there_is_a_command_is_not_lost() -> None:
+    """It ends the command, and the phase is counted: this process is not ended alone."""
+    before = {number: signal.getsignal(number) for number in (*PASSED_ON, *OF_THE_TERMINAL)}
+    try:
+        signals = Signals()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with subprocess.Popen(["sleep", "60"]) as process:
+            signals.pass_to(process)
+            assert process.wait(timeout=60) == -signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)  # there is no command any more
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_what_the_terminal_sends_is_the_command_s_to_decide(site: Site) -> None:
+    script = "trap 'echo mine; exit 5' INT; echo up; while :; do sleep 0.1; done"
+    process = site.start("rooflight", "phase", "nap", "--", "sh", "-c", script, group=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60)[0] == "mine\n"
+    assert process.returncode == 5
+
+
+def test_what_was_ignored_stays_ignored_in_the_command(site: Site) -> None:
+    command = [str(BIN / "rooflight"), "phase", "x", "--", "sh", "-c", "kill -HUP $$; echo lives"]
+    done = subprocess.run(
+        [sys.executable, "-c", IGNORES, *command],
+        env=site.variables(),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    times = [
-        json.loads(subprocess.check_output([sys.executable, "-c", code], timeout=60))
-        for _ in range(5)
-    ]
-    assert min(times) < 0.005
+    assert (done.returncode, done.stdout) == (0, "lives\n")

@@ -21,7 +21,7 @@ HOSTILE = "<img src=x onerror=alert(1)></title></style><script>alert(2)</script>
 PROGRAM = """
 import os, time
 from agent.client import jobid_of, send_points
-from agent.phase import phase
+from rooflight import phase
 from probes.sample import Sample, tags
 
 with phase("load <b>bold</b>"):
@@ -259,7 +259,7 @@ def test_a_job_without_gpus_and_phases_says_so_in_words(tmp_path: Path, chromium
     text = " ".join(chromium.evaluate("document.body.innerText").split())
     for words in (
         "This job held no GPU, and no phase was marked: nothing says what held it back.",
-        "No phase was marked. In Python: from agent.phase import phase",
+        "No phase was marked. In Python: import rooflight",
         "This job held no GPU.",
     ):
         assert words in text

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.integration.services import Missing
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = ("agent", "probes", "workloads", "deploy")
+PACKAGES = ("agent", "agent/api/rooflight", "probes", "workloads", "deploy")
 PROGRAMS = {"rooflight": "agent.cli", "jobinspect": "agent.inspect.cli"}
 
 LAUNCHER = """\
@@ -39,7 +39,7 @@ def install(folder: Path) -> Path:
     python, site = shared_python(), folder / "site"
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / package, site / package, ignore=ignored)
+        shutil.copytree(REPOSITORY / package, site / Path(package).name, ignore=ignored)
     for distribution in dependencies("rooflight"):
         for file in distribution.files or ():
             if ".." not in file.parts and file.suffix != ".pyc":

@@ -1,14 +1,15 @@
 """Phase marks of users' programs: what is sent, how often, and that nothing ever raises."""
 
 import os
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from agent import client
 from agent.messages import PointMessage
-from agent.phase import LONGEST_NAME, MOST_NAMES, OTHERS, Marks
+from rooflight._marks import LONGEST_NAME, MOST_NAMES, OTHERS, Marks
+from rooflight._wire import jobid_of, socket_of, ways
 from tests.listening import Listener
 
 START = 1_700_000_000.0
@@ -123,26 +124,28 @@ def test_a_program_that_makes_up_names_gets_a_bounded_number(
     assert told[OTHERS].fields["calls_total"] == 2 * MOST_NAMES
 
 
-@pytest.mark.parametrize("name", ["", "\udcff", "a,b=c \\\n\t;", "x" * 100_000, 7, None])
-def test_odd_names_never_raise(marks: Marks, clock: Clock, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("", "(unnamed)"),
+        ("\udcff", "?"),
+        ("a,b=c \\\n\t;\"'", "a,b=c \\  ;\"'"),
+        ("\x1b[31m\x9b\u202e", "?[31m??"),
+        ("Vorwärts 前", "Vorwärts 前"),
+        (7, "7"),
+        (None, "None"),
+    ],
+)
+def test_an_odd_name_is_made_harmless(
+    marks: Marks, agent: Listener, clock: Clock, name: str, shown: str
+) -> None:
     spend(marks, clock, name, 2.0)
-    spend(marks, clock, "next", 2.0)
-    marks.flush()
+    assert list(agent.phases()) == [shown]
 
 
 def test_a_long_name_is_cut(marks: Marks, agent: Listener, clock: Clock) -> None:
     spend(marks, clock, "x" * 100_000, 1.0)
     assert list(agent.phases()) == ["x" * LONGEST_NAME]
-
-
-def test_no_descriptor_left_never_raises(
-    marks: Marks, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(24, os.strerror(24))
-
-    monkeypatch.setattr(socket, "socket", full)
-    spend(marks, clock, "load", 2.0)
 
 
 def test_outside_of_a_job_nothing_is_kept_or_sent(clock: Clock) -> None:
@@ -159,3 +162,72 @@ def test_a_fork_within_a_block_leaves_the_count_to_the_parent(
         marks.forget()  # what a child does after the fork
     marks.flush()
     assert agent.phases() == {}
+
+
+OWN = "root.sock" if os.getuid() == 0 else f"users/{os.getuid()}.sock"
+
+
+def own_socket(folder: Path) -> Path:
+    (folder / "users").mkdir()
+    return folder / OWN
+
+
+def test_each_user_has_a_way_of_his_own() -> None:
+    public = "/run/rooflight/agent.sock"
+    assert ways(public, 1000) == ("/run/rooflight/users/1000.sock", public)
+    assert ways(public, 0) == ("/run/rooflight/root.sock", public)
+
+
+def test_the_user_s_own_socket_comes_first(
+    marks: Marks, agent: Listener, clock: Clock, tmp_path: Path
+) -> None:
+    own = Listener(own_socket(tmp_path))
+    spend(marks, clock, "load", 2.0)
+    assert list(own.phases()) == ["load"]
+    own.close()  # the file stays, and nobody listens: the agent was killed
+    spend(marks, clock, "train", 2.0)
+    assert list(agent.phases()) == ["train"]
+
+
+def test_a_full_queue_is_no_reason_to_flood_the_public_one(
+    marks: Marks, agent: Listener, clock: Clock, tmp_path: Path
+) -> None:
+    own = Listener(own_socket(tmp_path))
+    more = 10 + int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())
+    for _ in range(more):
+        spend(marks, clock, "step", 2.0)
+    assert agent.phases() == {}
+    own.phases()
+    assert own.datagrams < more
+    spend(marks, clock, "step", 2.0)
+    assert own.phases()["step"].fields["calls_total"] == more + 1
+    own.close()
+
+
+def test_a_socket_deep_in_folders_is_reached(tmp_path: Path, clock: Clock) -> None:
+    """Its path is longer than an address of a socket may be (107 bytes)."""
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    (tmp_path / "short").symlink_to(folder)
+    listening = Listener(tmp_path / "short" / "agent.sock")
+    marks = Marks({"ROOFLIGHT_SOCKET": str(folder / "agent.sock")}, clock=clock, wall=clock)
+    spend(marks, clock, "load", 2.0)
+    assert list(listening.phases()) == ["load"]
+    listening.close()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"SLURM_JOB_ID": "7"},
+        {"SLURM_JOB_ID": "7", "ROOFLIGHT_SOCKET": "/x/agent.sock"},
+        {"ROOFLIGHT_SOCKET": "/x/agent.sock", "ROOFLIGHT_JOBID": "run-1"},
+        {"ROOFLIGHT_SOCKET": "", "ROOFLIGHT_JOBID": "run-1"},
+    ],
+)
+def test_the_commands_and_the_package_agree_on_job_and_socket(
+    environment: Mapping[str, str],
+) -> None:
+    assert socket_of(environment) == client.socket_of(environment)
+    assert jobid_of(environment) == client.jobid_of(environment)

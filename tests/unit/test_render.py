@@ -1,5 +1,7 @@
 """The files that `rooflight deploy render` writes for a site."""
 
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -63,6 +65,21 @@ def test_the_hooks_settings_are_shell(tmp_path: Path) -> None:
         check=True,
     )
     assert shown.stdout == "/srv/it's here|/run/here/agent.sock\n"
+
+
+@pytest.mark.skipif(shutil.which("modulecmd") is None, reason="no Environment Modules here")
+def test_the_modulefile_puts_the_package_before_the_user_s_own_paths(tmp_path: Path) -> None:
+    (file,) = render.modules(SITE)
+    (tmp_path / "rooflight").write_text(file.text)
+    load = 'eval "$(modulecmd sh load rooflight)"; printf %s "$PYTHONPATH"'
+    told = subprocess.run(
+        ["sh", "-ec", load],
+        env={"PATH": os.defpath, "MODULEPATH": str(tmp_path), "PYTHONPATH": "/mine"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (told.stdout, told.stderr) == ("/srv/it's here/share/python:/mine", "")
 
 
 def test_the_configuration_that_is_written_is_the_one_that_was_read(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def empty(**header: object) -> JobReport:
     [
         "Nothing stands out.",
         "This job held no GPU, and no phase was marked: nothing says what held it back.",
-        "No phase was marked. In Python: from agent.phase import phase",
+        "No phase was marked. In Python: import rooflight",
         "This job held no GPU.",
         "No agent sampled this job, as far as the store knows.",
     ],

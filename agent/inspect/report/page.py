@@ -21,7 +21,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 SEVERITIES = {"warning": "▲ warning", "hint": "● hint", "info": "○ info"}
 
 MARK_PHASES = (
-    'No phase was marked. In Python: `from agent.phase import phase`, then `with phase("load"):`;'
+    'No phase was marked. In Python: `import rooflight`, then `with rooflight.phase("load"):`;'
     " for a command: `rooflight phase load -- CMD`. Reference phases (`rooflight workload run`)"
     " also measure what this node reaches."
 )
