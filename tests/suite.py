@@ -118,10 +118,14 @@ class Running:
         deadline = time.monotonic() + REST_SECONDS
         while (left := self.left()) and time.monotonic() < deadline:
             time.sleep(0.1)
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return list(left.values())
+        found = list(left.values())
+        while left:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+            left = self.left()  # a process may have started another one meanwhile
+        return found
 
 
 def processes() -> Iterator[tuple[int, str]]:
@@ -262,9 +266,10 @@ class Suite:
         for running in self._running:
             running.interrupt()
         deadline = time.monotonic() + FAREWELL_SECONDS
-        for running in self._running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+        for running in self._running:  # a second Ctrl-C does not wait
+            with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
                 running.process.wait(max(0.0, deadline - time.monotonic()))
+        for running in self._running:
             running.process.kill()
             running.process.wait()
             running.clear()
