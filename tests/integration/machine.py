@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.weather import PATIENCE
+
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "tests" / "machine.sh"
 CACHE = Path(os.environ.get("ROOFLIGHT_CACHE", REPOSITORY / ".cache" / "machine"))
@@ -24,6 +26,7 @@ LAUNCHER = f"""\
 import sys
 
 from {{module}} import main
+from tests.weather import PATIENCE
 
 sys.exit(main())
 """
@@ -67,7 +70,7 @@ def install(folder: Path) -> dict[Path, str]:
         (folder / "bin" / program).chmod(0o755)
     (folder / "bin" / "python").symlink_to("/usr/bin/python3")
     (folder / "dependencies").mkdir()
-    subprocess.run([SCRIPT, "compile", site], check=True, timeout=60)
+    subprocess.run([SCRIPT, "compile", site], check=True, timeout=PATIENCE)
     return {
         folder: HOME,
         CACHE / "site": f"{HOME}/dependencies",

@@ -23,10 +23,10 @@ from tests.integration.test_slurm import (
     socket_of,
 )
 from tests.slurm.bed import Bed
+from tests.weather import PATIENCE
 
 pytestmark = pytest.mark.slurm
 
-PATIENCE = 60.0
 HOOK_SECONDS = 3.0  # the hooks' own limit is 2, and this machine may do other things meanwhile
 
 # computes until told to stop, so that no machine is too slow or too fast for what happens meanwhile

@@ -17,6 +17,7 @@ from agent.client import ask
 from agent.messages import Ping
 from tests.integration.commands import Site, usage
 from tests.slurm.bed import Bed
+from tests.weather import PATIENCE
 
 pytestmark = pytest.mark.slurm
 
@@ -59,8 +60,8 @@ def hear_from(slurm: Bed, site: Site, more: str = "") -> None:
 
 @contextmanager
 def agent(site: Site) -> Iterator[subprocess.Popen[str]]:
-    process = site.start("rooflight", "agent")
-    deadline = time.monotonic() + 30
+    process = site.start("rooflight", "agent", as_unit=True)
+    deadline = time.monotonic() + PATIENCE
     while ask(str(socket_of(site)), Ping()) is None:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
@@ -69,7 +70,7 @@ def agent(site: Site) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def site(tmp_path: Path, slurm: Bed) -> Site:
 
 def finished(site: Site, jobid: str) -> dict[str, Any]:
     """Return the report on a job once the agent has written its last row."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         done = site.complete("jobinspect", jobid, "--json")
         if done.returncode == 0 and (report := site.report(jobid))["nodes"][0]["final"]:

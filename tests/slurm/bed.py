@@ -13,13 +13,13 @@ from pathlib import Path
 
 from tests.integration.commands import BIN
 from tests.integration.services import Missing
+from tests.weather import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("bed.sh")
 FOLDER = Path("/run/rooflight-bed")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "srun")
 ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
-PATIENCE = 120.0
 
 # what the site's prolog and epilog are on the bed: ours, with the time that it took
 HOOK = """\
@@ -168,11 +168,11 @@ def _brought_up(folder: Path) -> Iterator[Bed]:
     cluster.results.mkdir()
     cluster.results.chmod(0o1777)
     environment = {**ENVIRONMENT, **hooks, "BED": str(folder)}
-    subprocess.run([SCRIPT, "up"], env=environment, check=True, timeout=120)
+    subprocess.run([SCRIPT, "up"], env=environment, check=True, timeout=PATIENCE)
     try:
         yield cluster
     finally:
-        subprocess.run([SCRIPT, "down"], env=environment, check=True, timeout=120)
+        subprocess.run([SCRIPT, "down"], env=environment, check=True, timeout=PATIENCE)
 
 
 def _hook(folder: Path, name: str) -> str:

@@ -8,8 +8,7 @@ from typing import ClassVar
 from agent.runner import Worker, read_all
 from probes.probe import Context, Probe
 from probes.sample import Sample
-
-PATIENCE = 30.0
+from tests.weather import PATIENCE
 
 
 class Glancing(Probe):

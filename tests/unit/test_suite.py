@@ -11,6 +11,7 @@ import pytest
 
 from tests.suite import STAGES, Stage, chosen, expected_seconds, main, processes
 from tests.verdict import Verdict, closing_line, counts_in, read
+from tests.weather import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 MIXED = """\
@@ -103,12 +104,12 @@ def test_ctrl_c_lets_stages_clean_up_and_leaves_nothing_running(tmp_path: Path) 
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not ((tmp_path / "up").exists() and (tmp_path / "too").exists()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "nothing of them runs any more" in said
     assert (tmp_path / "tidied").exists()
@@ -167,7 +168,7 @@ def verdict_of(log: str, code: int) -> Verdict:
 
 def test_a_process_that_has_ended_is_none() -> None:
     child = subprocess.Popen(["true"])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while child.pid in dict(processes()):  # it stays as a zombie until somebody asks for its code
         assert time.monotonic() < deadline
     assert child.wait() == 0

@@ -22,6 +22,7 @@ from click.testing import CliRunner, Result
 from agent.workload.cli import workload
 from tests.integration.commands import BIN
 from tests.listening import Listener
+from tests.weather import PATIENCE
 from workloads import ceilings, history, runner, trace
 from workloads.ceilings import MIB, Sweep
 from workloads.setting import Setting
@@ -237,7 +238,7 @@ def test_ctrl_c_on_a_terminal_leaves_a_partial_report() -> None:
     process.send_signal(signal.SIGINT)
     assert b"prompt 1000001" not in b"".join(shown)  # to the end: it waits for its terminal
     os.close(terminal)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     report = json.loads(output)
     assert report["partial"] is True
