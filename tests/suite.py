@@ -35,6 +35,7 @@ REST_SECONDS = 5.0
 """How long what a stage started may outlive it."""
 
 MARK = "ROOFLIGHT_STAGE"
+MAKE = ("make", "--no-print-directory", "--old-file=.venv/.developer")  # two may run at once
 PYTEST = (".venv/bin/python", "-m", "pytest", "-q", "--durations=10", "--durations-min=1")
 MACHINES = "slurm or systemd or vm"
 
@@ -60,9 +61,9 @@ class Stage(NamedTuple):
 
 STAGES = (
     Stage("services", ("deploy/bootstrap.sh", "services"), 5),  # a minute where apt installs them
-    Stage("code", ("make", "code"), 60),
-    Stage("machine", ("make", "machine"), 60, needs="services"),
-    Stage("scripts", ("make", "scripts"), 5, needs="services"),
+    Stage("code", (*MAKE, "code"), 60),
+    Stage("machine", (*MAKE, "machine"), 60, needs="services"),
+    Stage("scripts", (*MAKE, "scripts"), 5, needs="services"),
     Stage("unit", (*PYTEST, "tests/unit", "tests/golden"), 150, needs="services"),
     Stage("clusters", (*PYTEST, "tests/integration", "-m", MACHINES), 300, needs="machine"),
     Stage("stores", (*PYTEST, "tests", "--ignore=tests/unit", "--ignore=tests/golden",

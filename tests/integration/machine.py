@@ -26,7 +26,6 @@ LAUNCHER = f"""\
 import sys
 
 from {{module}} import main
-from tests.weather import PATIENCE
 
 sys.exit(main())
 """
