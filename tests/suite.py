@@ -109,6 +109,12 @@ class Running:
             and (session(pid) == self.process.pid or entry in environment_of(pid))
         }
 
+    def verdict(self) -> Verdict:
+        """Return what became of it, once it has ended."""
+        seconds, text = time.monotonic() - self.begun, text_of(self.log)
+        name, command, *_ = self.stage
+        return read(name, command, self.process.returncode, seconds, text, self.clear())
+
     def interrupt(self) -> None:
         """Tell it to end, as Ctrl-C would."""
         with contextlib.suppress(ProcessLookupError):
@@ -235,16 +241,8 @@ class Suite:
     def _collect(self) -> None:
         for running in [each for each in self._running if each.process.poll() is not None]:
             self._running.remove(running)
-            verdict = read(
-                running.stage.name,
-                running.stage.command,
-                running.process.returncode,
-                time.monotonic() - running.begun,
-                text_of(running.log),
-                running.clear(),
-            )
-            self.verdicts.append(verdict)
-            self._show(verdict, running.log)
+            self.verdicts.append(running.verdict())
+            self._show(self.verdicts[-1], running.log)
 
     def _show(self, verdict: Verdict, log: Path) -> None:
         if verdict.red:
@@ -273,7 +271,7 @@ class Suite:
         for running in self._running:
             running.process.kill()
             running.process.wait()
-            running.clear()
+            self.verdicts.append(running.verdict())
 
 
 def percent(text: str) -> str:

@@ -14,6 +14,9 @@ DURATION = re.compile(r"^(\d+\.\d+)s (setup|call|teardown) +(\S+)", re.MULTILINE
 WORDS = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
 """In pytest's own order. It writes `warnings` and `errors` where there are several."""
 
+MOST_TESTS = 5
+"""How many of them a command names one by one; of more it names the files."""
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -64,6 +67,8 @@ class Verdict:
         tests = [failure.partition(" - ")[0] for failure in self.failures]
         if not tests:
             return shlex.join(self.command)
+        if len(tests) > MOST_TESTS:
+            tests = list(dict.fromkeys(test.partition("::")[0] for test in tests))
         return shlex.join([".venv/bin/python", "-m", "pytest", *tests])
 
 
