@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both set up what they need; `make help` lists more.
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit machine bench faults pictures bundle audit lint format clean
+.PHONY: help demo test unit machine bench faults pictures bundle audit lint code scripts format clean
 .DELETE_ON_ERROR:
 
 bin := .venv/bin
@@ -13,10 +13,8 @@ help: ## list these targets
 demo: .venv/.installed ## run reference LLM phases as a job on this machine, and inspect the job
 	@ROOFLIGHT_CONFIG=deploy/demo.toml $(bin)/rooflight run -- $(bin)/rooflight workload run train prefill decode
 
-test: .venv/.developer ## lint, then every test that can run here (as root on Debian: all of them)
-	@deploy/bootstrap.sh services
-	@$(MAKE) --no-print-directory --jobs --output-sync=target lint unit machine
-	$(bin)/python -m pytest $(addprefix --ignore=,$(quick))
+test: .venv/.developer ## lint and every test that can run here (as root on Debian: all of them; STAGES="unit code")
+	@$(bin)/python -m tests.suite $(STAGES)
 
 unit: .venv/.developer
 	$(bin)/python -m pytest -q $(quick)
@@ -44,10 +42,14 @@ audit: .venv/.installed ## ask the package index for known holes in what is inst
 	@test -x .cache/audit/bin/pip-audit || { python3 -m venv .cache/audit && .cache/audit/bin/python -m pip install -qq pip-audit; }
 	.cache/audit/bin/pip-audit --path "$$($(bin)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
-lint: .venv/.developer ## ruff, mypy, shellcheck
+lint: code scripts ## ruff, mypy, shellcheck
+
+code: .venv/.developer
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
+
+scripts:
 	@if command -v shellcheck >/dev/null; then echo shellcheck $(scripts); shellcheck $(scripts); else echo "shellcheck is not installed: scripts are not checked"; fi
 
 format: .venv/.developer ## mend what ruff can mend; write probes/METRICS.md anew

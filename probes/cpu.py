@@ -1,7 +1,8 @@
 """Processor time, load and clock of the whole node."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -102,18 +103,35 @@ class CpuProbe(Probe):
 
 
 def parse_stat(content: bytes) -> Stat:
-    """Parse /proc/stat; malformed lines are left out."""
-    cpus: dict[bytes, Ticks] = {}
+    """Parse /proc/stat; malformed lines are left out, and so is a `cpu` line unlike the others.
+
+    A kernel writes the same columns, with one space between, in every `cpu` line: a line that
+    lacks one would be read with its numbers shifted. Source: fs/proc/stat.c, show_stat.
+    """
+    rows: dict[bytes, list[bytes]] = {}
     totals: dict[str, float] = {}
     for line in whole_lines(content):
         name, _, rest = line.partition(b" ")
         if name.startswith(b"cpu"):
-            ticks = counters(rest.split()[: len(COLUMNS)])
-            if ticks and len(ticks) == len(COLUMNS):
-                cpus[name] = ticks
+            rows[name] = rest.removeprefix(b" ").split(b" ")  # that of all CPUs has one space more
         elif name in TOTALS and (value := number(rest)) is not None:
             totals[TOTALS[name]] = value
+    width = _usual_width(rows.values())
+    cpus = {name: ticks for name, row in rows.items() if (ticks := _ticks(row, width))}
     return Stat(cpus.pop(b"cpu", None), cpus, totals)
+
+
+def _usual_width(rows: Collection[Sequence[bytes]]) -> int:
+    """Return how many columns more than half of the lines have; 0 if no number has so many."""
+    widths = Counter(map(len, rows))
+    width, count = widths.most_common(1)[0] if widths else (0, 0)
+    return width if 2 * count > len(rows) else 0
+
+
+def _ticks(row: Sequence[bytes], width: int) -> Ticks | None:
+    if len(row) != width or width < len(COLUMNS) or not all(row):
+        return None
+    return counters(row[: len(COLUMNS)])
 
 
 def ratios(before: Stat, now: Stat) -> dict[str, float]:

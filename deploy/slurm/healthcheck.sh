@@ -5,6 +5,7 @@
 # 10 % below its kind: its peers, its own past, or the datasheet. Slurm gives a health check 60 seconds.
 # Needs rooflight[workloads] on the node. Settings, in /etc/rooflight/hook.conf:
 #   ROOFLIGHT_HOME (/opt/rooflight)    ROOFLIGHT_TOLERANCE (0.1)    ROOFLIGHT_DRAIN (1; 0 only logs)
+#   ROOFLIGHT_CHECK_SECONDS (50): how long measuring may take, and then it is no verdict
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 settings=${ROOFLIGHT_HOOK_CONF:-/etc/rooflight/hook.conf}
@@ -18,7 +19,7 @@ node=${SLURMD_NODENAME:-$(hostname -s)}
 [ -z "$(find "$stamp" -mtime -1 2>/dev/null)" ] || exit 0
 touch "$stamp" || exit 0
 
-said=$(timeout --kill-after=2 50 "$home/bin/rooflight" workload ceilings --check --no-plot \
+said=$(timeout --kill-after=2 "${ROOFLIGHT_CHECK_SECONDS:-50}" "$home/bin/rooflight" workload ceilings --check --no-plot \
   --tolerance "${ROOFLIGHT_TOLERANCE:-0.1}" 2>&1 >/dev/null)
 code=$?
 # not measured (no torch, too slow, a mistake in the settings) is no verdict, but must not go unnoticed

@@ -117,9 +117,18 @@ def agent(folder: Path, hertz: float) -> Iterator[Contender]:
             (folder / "influxd").mkdir()
             server = stack.enter_context(influxd(folder / "influxd"))
             running = FastShippingAgent(folder / "agent", hertz, server.url)
-        running.start()
         stack.callback(running.kill)
+        running.start()
+        wait_until_sampling(running)
         yield running
+
+
+def wait_until_sampling(running: Contender) -> None:
+    """Return when the agent has finished a tick: until then it has neither files nor threads."""
+    spool = running.folder / "state" / "spool"
+    while not any(spool.glob("*-metrics.lp")):
+        running.check()
+        time.sleep(0.05)
 
 
 def watch(running: Contender, seconds: float) -> list[Reading]:

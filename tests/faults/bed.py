@@ -15,8 +15,8 @@ from tests.faults.proxy import Proxy
 from tests.faults.story import Episode
 from tests.faults.witness import Record, Tail, read_records
 from tests.integration.services import Service
+from tests.weather import PATIENCE
 
-PATIENCE_SECONDS = 90.0
 """How long anything is waited for: machines for tests are busy ones."""
 
 DISK_MEBIBYTES = 16
@@ -99,7 +99,7 @@ class Bed:
         """End it as systemd does, and see that it ends well."""
         assert self._agent
         self._agent.terminate()
-        assert self._agent.wait(PATIENCE_SECONDS) == 0, self._words()
+        assert self._agent.wait(PATIENCE) == 0, self._words()
 
     def step_clock(self, seconds: float) -> None:
         """Step the agent's clock, an hour away from the right time at most."""
@@ -136,7 +136,7 @@ class Bed:
         self.wait_until(lambda: self.spool_bytes() < LITTLE_BYTES)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, self._words()
             assert self._agent is None or self._agent.poll() is None, self._words()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.integration.services import Missing
+from tests.weather import PATIENCE
 
 
 class SmallDisk:
@@ -30,7 +31,7 @@ class SmallDisk:
     def read_only(self, yes: bool) -> None:
         """Remount it."""
         options = f"remount,{'ro' if yes else 'rw'}"
-        subprocess.run(["mount", "-o", options, self.folder], check=True, timeout=30)
+        subprocess.run(["mount", "-o", options, self.folder], check=True, timeout=PATIENCE)
 
 
 @contextlib.contextmanager
@@ -51,4 +52,4 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[SmallDisk]:
     try:
         yield SmallDisk(folder)
     finally:
-        subprocess.run(["umount", "-l", folder], check=True, timeout=30)
+        subprocess.run(["umount", "-l", folder], check=True, timeout=PATIENCE)

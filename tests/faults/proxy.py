@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.weather import PATIENCE
+
 SLOW_SECONDS = 0.2
 LARGEST_BYTES = 1000
 """What a request may have under `limit`: less than one tick, gzipped."""
@@ -73,7 +75,7 @@ class Proxy:
 
     def upstream(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
         """Return the store's answer to a request; 502 if it has none, as proxies say."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.target_port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.target_port, timeout=PATIENCE)
         headers = {name: value for name, value in handler.headers.items() if name != "Host"}
         try:
             connection.request(handler.command, handler.path, body, headers)

@@ -32,7 +32,7 @@ def healthy(tmp_path: Path) -> Iterator[Bed]:
 
 @pytest.mark.influxd
 @pytest.mark.mount
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)  # a backlog gives a busy store long pauses
 def test_every_finished_tick_is_in_the_store_once_or_counted(tmp_path: Path) -> None:
     """`make faults` does it for longer; to replay one, set FAULTS_SEED."""
     try:

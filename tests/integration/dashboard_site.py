@@ -18,6 +18,7 @@ from tests.integration.commands import BIN, Site
 from tests.integration.services import Service
 from tests.integration.simulated import TICK_SECONDS, SimulatedJob, Simulation
 from tests.nvml.build import TRACES, environment
+from tests.weather import PATIENCE
 
 CLUSTER = "tiny"
 TICKS = 60
@@ -51,7 +52,7 @@ def fill(folder: Path, service: Service) -> FilledSite:
     run = sites["cpu1"].complete("rooflight", "run", "--quiet", "--interval", "0.2", "--", *marked)
     assert run.returncode == 0, run.stderr
     for each in playing:
-        words, _ = each.communicate(timeout=60)
+        words, _ = each.communicate(timeout=PATIENCE)
         assert each.returncode == 0, words
     local_job = run.stderr.strip().rpartition(" ")[2]
     return FilledSite(sites["cpu1"], begin_ms, local_job)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.weather import PATIENCE
+
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "tests" / "machine.sh"
 CACHE = Path(os.environ.get("ROOFLIGHT_CACHE", REPOSITORY / ".cache" / "machine"))
@@ -55,7 +57,7 @@ def install(folder: Path) -> dict[Path, str]:
     shutil.copytree(REPOSITORY / "agent" / "bin", folder / "bin")
     (folder / "bin" / "python").symlink_to("/usr/bin/python3")
     (folder / "dependencies").mkdir()
-    subprocess.run([SCRIPT, "compile", site], check=True, timeout=60)
+    subprocess.run([SCRIPT, "compile", site], check=True, timeout=PATIENCE)
     return {
         folder: HOME,
         CACHE / "site": f"{HOME}/dependencies",

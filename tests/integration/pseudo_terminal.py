@@ -20,8 +20,7 @@ from types import TracebackType
 
 from rich.cells import cell_len
 
-PATIENCE = 60.0
-"""Seconds until a test gives up; a machine may do other things meanwhile."""
+from tests.weather import PATIENCE
 
 MOVE = re.compile(r"\x1b\[(\d+);(\d+)H")
 STYLE = re.compile(r"\x1b\[([\d;]*)m")

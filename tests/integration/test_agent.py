@@ -4,7 +4,6 @@ import os
 import signal
 import sqlite3
 import statistics
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from agent.lineprotocol import Point, parse
 from tests.integration.commands import Site
+from tests.weather import PATIENCE, Weather, wait_until
 
 INTERVAL_MS = 100
 
@@ -41,13 +41,30 @@ def stored_ticks(site: Site) -> dict[int, float]:
     }
 
 
+def spooled_ticks(site: Site) -> dict[int, float]:
+    """Return the ticks in the spool, each with how many the agent had skipped until then."""
+    return {
+        point.time_ms: float(point.fields["ticks_skipped_total"])
+        for point in spooled(site)
+        if point.measurement == "agent"
+    }
+
+
+def wait_for_spooled(site: Site, number: int) -> None:
+    wait_until(lambda: len(spooled_ticks(site)) >= number, f"no {number} ticks in the spool")
+
+
 def wait_until_sampling(site: Site) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if any(True for _ in spooled(site)) or (site.folder / "state" / "rooflight.db").exists():
-            return
-        time.sleep(0.05)
-    raise AssertionError("the agent did not begin to sample")
+    store = site.folder / "state" / "rooflight.db"
+    wait_until(lambda: any(True for _ in spooled(site)) or store.exists(), "it does not sample")
+
+
+def has_stored(site: Site, number: int) -> bool:
+    """Say whether the agent has stored so many ticks: it makes the file, and then its tables."""
+    try:
+        return len(stored_ticks(site)) >= number
+    except sqlite3.OperationalError:
+        return False
 
 
 def assert_no_gap(ticks: dict[int, float]) -> None:
@@ -59,43 +76,41 @@ def assert_no_gap(ticks: dict[int, float]) -> None:
 
 
 def test_ticks_are_aligned_and_share_one_time(site: Site) -> None:
-    site.call("rooflight", "agent", "--interval", "0.1", "--for", "2")
+    with Weather() as weather:
+        site.call("rooflight", "agent", "--interval", "0.1", "--for", "2")
     ticks = stored_ticks(site)
-    assert len(ticks) >= 15
+    assert len(ticks) + ticks[max(ticks)] >= 15
     assert all(tick % INTERVAL_MS == 0 for tick in ticks)
     for table in ("cpu", "memory", "network"):
         assert {int(each) for (each,) in rows(site, f"SELECT time_ms FROM {table}")} == set(ticks)
     late = [late for (late,) in rows(site, "SELECT lateness_seconds FROM agent")]
-    assert statistics.median(late) < 0.05
+    assert statistics.median(late) < 0.05 + 2 * weather.usual
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_agent_with_every_tick_stored(site: Site, number: int) -> None:
     agent = site.start("rooflight", "agent", "--interval", "0.1")
-    wait_until_sampling(site)
-    time.sleep(1.5)
+    wait_until(lambda: has_stored(site, 10))
     agent.send_signal(number)
-    _, words = agent.communicate(timeout=20)
+    _, words = agent.communicate(timeout=PATIENCE)
     assert agent.returncode == 0, words
     assert list(spooled(site)) == []
     assert_no_gap(stored_ticks(site))
 
 
 def test_kill_9_loses_no_finished_tick_and_the_next_agent_ships_them(site: Site) -> None:
+    text = site.file.read_text()
+    site.file.write_text(text.replace("flush_seconds = 0.2", "flush_seconds = 3600"))
     agent = site.start("rooflight", "agent", "--interval", "0.1")
-    wait_until_sampling(site)
-    time.sleep(1.5)
-    killed_ms = time.time() * 1000
+    seen: dict[int, float] = {}
+    for number in range(1, 11):  # each is on the disk as soon as it is finished: nothing is flushed
+        wait_for_spooled(site, number)
+        seen |= spooled_ticks(site)
     agent.kill()
     agent.communicate()
-    in_spool = {
-        point.time_ms: float(point.fields["ticks_skipped_total"])
-        for point in spooled(site)
-        if point.measurement == "agent"
-    }
-    before = stored_ticks(site) | in_spool
+    before = spooled_ticks(site)
+    assert seen.items() <= before.items()
     assert_no_gap(before)
-    assert max(before) > killed_ms - 3 * INTERVAL_MS
     site.call("rooflight", "agent", "--interval", "0.1", "--for", "0.5")
     assert list(spooled(site)) == []
     assert before.keys() <= stored_ticks(site).keys()
@@ -106,7 +121,7 @@ def test_two_agents_cannot_share_a_spool(site: Site) -> None:
     wait_until_sampling(site)
     second = site.complete("rooflight", "agent", "--for", "1")
     first.terminate()
-    first.communicate(timeout=20)
+    first.communicate(timeout=PATIENCE)
     assert second.returncode == 2
     assert f"in use by another agent (process {first.pid})" in second.stderr
     assert second.stderr.count("\n") == 1
@@ -143,15 +158,13 @@ def test_a_job_is_started_and_ended_over_the_socket(site: Site) -> None:
         site.call("rooflight", "job", "end", "77", "--exit-code", "3")
     finally:
         agent.terminate()
-        agent.communicate(timeout=20)
+        agent.communicate(timeout=PATIENCE)
     job = site.report("77")["job"]
     assert (job["state"], job["exit_code"], job["name"]) == ("FAILED", 3, "test")
 
 
 def wait_until_stored(site: Site, jobid: str) -> None:
-    deadline = time.monotonic() + 10
-    while site.complete("jobinspect", jobid).returncode != 0:
-        assert time.monotonic() < deadline, f"job {jobid} did not reach the store"
+    wait_until(lambda: site.complete("jobinspect", jobid).returncode == 0, jobid)
 
 
 def test_without_an_agent_a_prolog_is_told_so_in_one_line(site: Site) -> None:

@@ -20,13 +20,13 @@ from tests.integration.test_influx_job import influx_site
 from tests.integration.test_slurm import BURN, agent, program
 from tests.slurm.bed import Bed
 from tests.slurm.installed import install
+from tests.weather import PATIENCE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.influxd]
 
 NODES = ("bed1", "bed2")
 FOREIGN = "ticket 42\nand more|"
 HOOK = Path(__file__).parents[2] / "deploy" / "slurm" / "epilogslurmctld.sh"
-PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def inspected(slurm: Bed, site: Site, jobid: str, *options: str) -> dict[str, An
         env={**site.variables(), **slurm.variables(), "ROOFLIGHT_CONFIG": str(site.file)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
@@ -216,20 +216,21 @@ def refused(slurm: Bed, *command: str) -> str:
 
 @pytest.mark.cc
 def test_a_user_cannot_forge_a_comment(slurm: Bed) -> None:
-    jobid = slurm.submit("-wbed1", command="sleep 1")
+    jobid = slurm.submit("-wbed1", command="sleep 1000")
     slurm.wait_for_state(jobid, "RUNNING")
     update = ("scontrol", "update", f"jobid={jobid}", "admincomment=rooflight1:forged")
     assert "permission denied" in refused(slurm, *update)
+    slurm.run("scancel", jobid)
     slurm.wait(jobid)
     modify = ("sacctmgr", "-i", "modify", "job", "where", f"jobid={jobid}", "set")
     assert "privilege" in refused(slurm, *modify, "AdminComment=rooflight1:forged")
 
     library, source = slurm.results / "forge.so", slurm.results / "forge.c"
     source.write_text(FORGE)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=PATIENCE)
     forged = ("env", f"LD_PRELOAD={library}", "sbatch", "--parsable", "--output=/dev/null")
     assert "permission denied" in refused(slurm, *forged, "--wrap=true")
-    assert text_of(slurm, jobid) == ""
+    assert "forged" not in text_of(slurm, jobid)  # our own comment may be there by now
     # the same by root is taken: it was the right field
     taken = slurm.run(*forged, "--chdir=/", "--wrap=true")
     shown = slurm.run("scontrol", "show", "job", taken)
@@ -243,7 +244,7 @@ def test_the_end_of_a_job_does_not_wait_for_its_comment(slurm: Bed) -> None:
     assert slurm.state(jobid) == "COMPLETED"
     times = slurm.hook_times(jobid, slurm.controller)
     assert [(time.name, time.exit_code) for time in times] == [("epilogslurmctld", 0)]
-    assert times[0].seconds < 3.0
+    assert times[0].is_within(2.0)
 
 
 AWRY = {
@@ -260,6 +261,6 @@ def test_the_hook_ends_well_whatever_is_missing(tmp_path: Path, what: str) -> No
     settings.write_text(AWRY[what].format(folder=tmp_path))
     variables = {"SLURM_JOB_ID": "7", "ROOFLIGHT_HOOK_CONF": str(settings)}
     begun = time.monotonic()
-    done = subprocess.run([HOOK], env=variables, capture_output=True, timeout=20)
+    done = subprocess.run([HOOK], env=variables, capture_output=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert time.monotonic() - begun < 10.0

@@ -16,10 +16,9 @@ from tests.integration.commands import Site
 from tests.integration.test_slurm import agent, finished, hear_from
 from tests.nvml.build import TRACES, environment
 from tests.slurm.bed import Bed
+from tests.weather import PATIENCE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.cc]
-
-PATIENCE = 30.0
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from agent.workload.check import history_file
 from probes.roots import Roots
 from tests.integration.commands import BIN, Site
 from tests.slurm.bed import REPOSITORY, Bed
+from tests.weather import PATIENCE
 from workloads.device import device_identity, device_model
 from workloads.history import Reading, append
 
@@ -35,7 +36,7 @@ class Node:
     def check(self) -> None:
         mine = {"ROOFLIGHT_HOOK_CONF": str(self.settings), "SLURMD_NODENAME": "bed4"}
         environment = {**os.environ, **self.slurm.variables(), **mine}
-        subprocess.run([SCRIPT], env=environment, cwd="/", check=True, timeout=120)
+        subprocess.run([SCRIPT], env=environment, cwd="/", check=True, timeout=PATIENCE)
 
     def state(self) -> str:
         return self.slurm.run("sinfo", "--noheader", "--nodes=bed4", "--format=%T %E")
@@ -47,6 +48,7 @@ def node(slurm: Bed, tmp_path: Path) -> Iterator[Node]:
     settings.write_text(
         f"export ROOFLIGHT_HOME={BIN.parent} ROOFLIGHT_CONFIG={Site(tmp_path).file}\n"
         f"ROOFLIGHT_STAMP={tmp_path}/stamp\n"
+        f"ROOFLIGHT_CHECK_SECONDS={PATIENCE:.0f}\n"  # Slurm's minute is for a node that is idle
     )
     yield Node(slurm, settings)
     if "drain" in slurm.run("sinfo", "--noheader", "--nodes=bed4", "--format=%T"):

@@ -15,6 +15,7 @@ from probes.catalogue import CATALOGUE, COMMON_TAGS
 from probes.sample import Value
 from tests.integration.commands import Site
 from tests.integration.services import Service
+from tests.weather import PATIENCE
 
 pytestmark = pytest.mark.influxd
 
@@ -101,7 +102,7 @@ def test_a_minute_without_influxdb_loses_no_tick(tmp_path: Path, own_influxd: Se
     own_influxd.start()
     wait_for_ticks_after(own_influxd, time.time() * 1000)
     agent.send_signal(signal.SIGTERM)
-    _, words = agent.communicate(timeout=20)
+    _, words = agent.communicate(timeout=PATIENCE)
     assert agent.returncode == 0, words
     assert words.count("the store is unreachable, the data is kept") == 1
     rows = agent_rows(own_influxd)
@@ -113,7 +114,7 @@ def test_a_minute_without_influxdb_loses_no_tick(tmp_path: Path, own_influxd: Se
 
 
 def wait_for_ticks_after(service: Service, moment_ms: float) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE
     while not any(float(row["time_ms"]) > moment_ms for row in agent_rows(service)[-50:]):
         assert time.monotonic() < deadline, "nothing was shipped after the outage"
         time.sleep(0.2)

@@ -11,11 +11,11 @@ import pytest
 from tests.integration.commands import Site
 from tests.integration.test_slurm import agent, finished, hear_from
 from tests.slurm.bed import Bed
+from tests.weather import PATIENCE
 
 pytestmark = pytest.mark.slurm
 
 MEBIBYTE = 1 << 20
-PATIENCE = 30.0
 
 # many files and two names for one of them; what du says, and then a while in which it stays so
 FILL = """

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.slurm.bed import REPOSITORY
+from tests.weather import PATIENCE
 
 pytestmark = pytest.mark.influxd
 
@@ -18,7 +19,7 @@ def test_the_benchmark_prints_a_time_for_each_command_and_its_verdict() -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     for words in ("--per-node", "--json", "rows of job_gpu_footprint", "2 hosts x 1 GPUs x 1 h"):

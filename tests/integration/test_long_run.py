@@ -10,11 +10,11 @@ pytestmark = pytest.mark.influxd
 
 
 def test_a_short_long_run_has_every_figure(tmp_path: Path) -> None:
-    figures = measure(tmp_path, minutes=0.08, hertz=20)
+    figures = measure(tmp_path, minutes=0.1, hertz=20)
     assert len(figures.readings) >= 3
     assert all(each.resident_kibibytes > 10_000 for each in figures.readings)
     assert all(each.descriptors > 5 and each.threads >= 2 for each in figures.readings)
-    assert len(figures.late) > 10
+    assert len(figures.late) + figures.skipped > 10
     assert figures.cpu > 0
     text = table(figures)
     for name in ("resident memory, KiB", "descriptors", "threads", "lateness, ms", "skipped"):

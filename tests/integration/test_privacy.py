@@ -20,6 +20,7 @@ from probes.catalogue import Database
 from tests.integration.services import Missing
 from tests.slurm.bed import Bed
 from tests.slurm.installed import install
+from tests.weather import PATIENCE
 
 pytestmark = pytest.mark.slurm
 
@@ -47,7 +48,7 @@ class People:
             extra_groups=[],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
     def sees(self, user: str, jobid: str, file: Path) -> bool:
@@ -138,11 +139,11 @@ def reader(people: People) -> Iterator[Path]:
         yield file
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
 
 
 def wait_until_it_answers(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         store = ReaderStore(str(path))
         with closing(store), suppress(StoreUnreachable):

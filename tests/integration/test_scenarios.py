@@ -20,6 +20,7 @@ from tests.integration.services import Service, free_port
 from tests.integration.test_slurm import BURN, agent, program
 from tests.nvml.build import environment
 from tests.slurm.bed import Bed
+from tests.weather import PATIENCE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.influxd, pytest.mark.cc]
 
@@ -35,7 +36,7 @@ held = bytearray({HELD_MEBIBYTES} << 20)
 end = time.process_time() + float(sys.argv[1])
 while time.process_time() < end:
     sum(range(1000))
-deadline = time.monotonic() + 90
+deadline = time.monotonic() + {PATIENCE}
 while not os.path.exists(sys.argv[2]) and time.monotonic() < deadline:
     time.sleep(0.1)
 node = os.environ["SLURMD_NODENAME"]
@@ -111,7 +112,7 @@ def site_of(folder: Path, influxd: Service, node: str) -> Site:
 
 def told(site: Site, jobid: str, *, nodes: int, final: bool) -> dict[str, Any]:
     """Return the report on a job as soon as so many nodes have told of it."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         done = site.complete("jobinspect", jobid, "--json")
         if done.returncode == 0:
@@ -206,7 +207,7 @@ def findings(report: Mapping[str, Any]) -> set[str]:
 def test_cpu_seconds_agree_with_sacct(scenarios: Scenarios) -> None:
     """Slurm counts each step; a job's own account also has what begins and ends the steps."""
     asked = ("sacct", "--noheader", "--parsable2", "--format=TotalCPU")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (words := scenarios.bed.run(*asked, f"--jobs={scenarios.wide}")).strip("0:.\n"):
         assert time.monotonic() < deadline, words
         time.sleep(0.5)

@@ -15,14 +15,17 @@ import pytest
 
 from agent.client import ask
 from agent.messages import Ping
+from agent.slurm.hook import REPLY_SECONDS
 from tests.integration.commands import Site, usage
 from tests.slurm.bed import Bed
+from tests.weather import PATIENCE
 
 pytestmark = pytest.mark.slurm
 
 MEBIBYTE = 1 << 20
 PYTHON = "/usr/bin/python3"  # jobs run as nobody, who may not enter every place where one can be
-HOOK_SECONDS = 0.15  # the budget is 0.06; this machine may do other things meanwhile
+HOOK_STARTS = 6
+"""A hook's budget is 60 ms: so many starts of a shell and an interpreter that do nothing."""
 
 BURN = """
 import resource, sys, time
@@ -59,8 +62,8 @@ def hear_from(slurm: Bed, site: Site, more: str = "") -> None:
 
 @contextmanager
 def agent(site: Site) -> Iterator[subprocess.Popen[str]]:
-    process = site.start("rooflight", "agent")
-    deadline = time.monotonic() + 30
+    process = site.start("rooflight", "agent", as_unit=True)
+    deadline = time.monotonic() + PATIENCE
     while ask(str(socket_of(site)), Ping()) is None:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
@@ -69,7 +72,7 @@ def agent(site: Site) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def site(tmp_path: Path, slurm: Bed) -> Site:
 
 def finished(site: Site, jobid: str) -> dict[str, Any]:
     """Return the report on a job once the agent has written its last row."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         done = site.complete("jobinspect", jobid, "--json")
         if done.returncode == 0 and (report := site.report(jobid))["nodes"][0]["final"]:
@@ -206,7 +209,7 @@ def test_a_job_runs_whatever_is_missing(slurm: Bed, what: str) -> None:
     assert burned(slurm, result.name) > 0
     times = slurm.hook_times(jobid)
     assert [(time.name, time.exit_code) for time in times] == [("prolog", 0), ("epilog", 0)]
-    assert max(time.seconds for time in times) < 3.0
+    assert all(time.is_within(2.0) for time in times), times  # the hooks' own limit
     assert slurm.node_states() == {"idle"}
 
 
@@ -222,7 +225,8 @@ def test_a_job_runs_while_its_agent_is_dead_or_deaf(
         process.send_signal(signal.SIGCONT)
     assert slurm.state(jobid) == "COMPLETED"
     assert burned(slurm, result.name) > 0
-    assert max(time.seconds for time in slurm.hook_times(jobid)) < 1.0
+    times = slurm.hook_times(jobid)
+    assert all(time.is_within(REPLY_SECONDS) for time in times), times
     assert slurm.node_states() == {"idle"}
 
 
@@ -232,10 +236,8 @@ def test_hooks_take_no_time(slurm: Bed, site: Site) -> None:
         for jobid in jobids:
             slurm.wait(jobid)
     times = [time for jobid in jobids for time in slurm.hook_times(jobid)]
-    seconds = {
-        name: sorted(time.seconds for time in times if time.name == name)
-        for name in ("prolog", "epilog")
-    }
-    for name, taken in seconds.items():
-        print(name, *(f"{seconds * 1e3:.0f}" for seconds in taken), "ms")
-        assert taken[0] < HOOK_SECONDS
+    nothing = min(time.nothing for time in times)
+    for name in ("prolog", "epilog"):
+        taken = sorted(time.seconds for time in times if time.name == name)
+        print(name, *(f"{seconds * 1e3:.0f}" for seconds in taken), "ms; nothing", nothing)
+        assert taken[0] < HOOK_STARTS * nothing

@@ -14,10 +14,11 @@ import pytest
 from agent.stores.local import LocalStore
 from agent.stores.store import Select, StoreUnreachable
 from tests.integration.commands import BIN, Site
-from tests.integration.pseudo_terminal import PATIENCE, Glass, PseudoTerminal
+from tests.integration.pseudo_terminal import Glass, PseudoTerminal
 from tests.integration.services import Service
 from tests.integration.test_influx_job import influx_site
 from tests.nvml.build import TRACES, environment
+from tests.weather import PATIENCE
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\n\x9b31mevil"
 TOP = (str(BIN / "rooflight"), "top")
@@ -350,7 +351,7 @@ def test_help_and_options_need_no_terminal_and_no_library(site: Site) -> None:
         "print(sorted({'rich', 'psutil', 'sqlite3'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 

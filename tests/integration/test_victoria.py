@@ -16,6 +16,7 @@ from agent.spool import Spool
 from agent.stores.influx import InfluxSettings, InfluxStore
 from probes.catalogue import Database
 from tests.integration.services import Service
+from tests.weather import PATIENCE
 
 pytestmark = pytest.mark.victoria
 NOW_MS = 1_700_000_000_000
@@ -69,7 +70,7 @@ def test_an_outage_loses_nothing_and_doubles_nothing(tmp_path: Path, victoria: S
     store = InfluxStore(InfluxSettings(url=victoria.url, api="v2", timeout_seconds=0.3))
     shipper = Shipper(spool, store, flush_seconds=0.02, jitter=lambda low, high: min(high, 0.05))
     shipper.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     for number in range(90):
         line = f"memory,host=outage free_bytes={number}.5 {NOW_MS + number}\n"
         spool.append(Database.METRICS, line.encode())

@@ -89,18 +89,19 @@ JOBS = (*BUSY, "idle", "other")
 
 @pytest.mark.parametrize("job", BUSY)
 def test_cpu_seconds_are_those_of_the_job(told: machine.Told, job: str) -> None:
-    said = read(told, f"results/{job}")
+    """Read while the job rested: between what it read of itself before and after."""
+    said, left = read(told, f"results/{job}"), read(told, f"results/{job}-left")
     found = usage(read(told, f"told/{job}-resting"), "cpu time")["total"]
-    assert found == pytest.approx(said["cpu"], rel=0.02, abs=0.05)
+    assert said["cpu"] <= found <= left["cpu"]
     # the kernel counts to the job what Slurm's own processes in it use, and its extern step
-    assert said["getrusage"] <= found <= 1.02 * said["getrusage"] + said["slurm_cpu"] + 1.0
+    assert said["getrusage"] <= found <= 1.02 * left["getrusage"] + left["slurm_cpu"] + 1.0
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_nothing_is_counted_twice(told: machine.Told, job: str) -> None:
     """The end of a job costs some tenths of a second more here; counted twice it would be twice."""
-    said = read(told, f"results/{job}")["cpu"]
-    assert said <= usage(read(told, f"told/{job}"), "cpu time")["total"] < 1.5 * said + 1.0
+    left = read(told, f"results/{job}-left")["cpu"]
+    assert left <= usage(read(told, f"told/{job}"), "cpu time")["total"] < 1.5 * left + 1.0
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -113,9 +114,10 @@ def test_the_memory_peak_is_that_of_the_control_group(told: machine.Told, job: s
 @pytest.mark.parametrize("what", ["cpu", "memory", "disk"])
 @pytest.mark.parametrize("job", BUSY)
 def test_a_job_is_told_how_long_it_waited(told: machine.Told, job: str, what: str) -> None:
-    said = read(told, f"results/{job}")[f"{what.replace('disk', 'io')}_pressure"]
+    name = f"{what.replace('disk', 'io')}_pressure"
+    said, left = (read(told, f"results/{job}{when}")[name] for when in ("", "-left"))
     found = usage(read(told, f"told/{job}-resting"), f"job waited for {what}")["total"]
-    assert found == pytest.approx(said, rel=0.02, abs=0.3)
+    assert said <= found <= left
     if what == "cpu":  # two processes shared a CPU, so that one always waited
         assert found > 0.4 * usage(read(told, f"told/{job}-resting"), "cpu time")["total"]
 
@@ -125,7 +127,7 @@ def test_an_idle_job_does_not_see_its_neighbour(
     told: machine.Told, job: str, neighbour: str
 ) -> None:
     seconds, peak = (usage(read(told, f"told/{job}"), what) for what in ("cpu time", "memory"))
-    own, others = (read(told, f"results/{name}") for name in (job, neighbour))
+    own, others = (read(told, f"results/{name}-left") for name in (job, neighbour))
     assert seconds["total"] < own["cpu"] + 0.3 * others["cpu"]
     assert peak["peak"] < own["memory_peak"] + 0.3 * others["memory_peak"]
 

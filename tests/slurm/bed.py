@@ -13,32 +13,49 @@ from pathlib import Path
 
 from tests.integration.commands import BIN
 from tests.integration.services import Missing
+from tests.weather import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("bed.sh")
 FOLDER = Path("/run/rooflight-bed")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "srun")
 ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
-PATIENCE = 120.0
 
-# what the site's prolog and epilog are on the bed: ours, with the time that it took
+STARTS = 20
+"""How many starts of a shell and an interpreter a hook may take beside what it waits for."""
+
+# what the site's prolog and epilog are on the bed: ours, with the time that it took, and that of a
+# shell and an interpreter that do nothing, just afterwards
 HOOK = """\
 #!/bin/bash
 export ROOFLIGHT_HOOK_CONF={folder}/settings
 begun=${{EPOCHREALTIME/./}}
 {script}
-echo "{name} $SLURM_JOB_ID $? $((${{EPOCHREALTIME/./}} - begun))" >>{folder}/times
+code=$? ended=${{EPOCHREALTIME/./}}
+/bin/bash -c '/usr/bin/python3 -I -S -c pass; exit'
+nothing=$((${{EPOCHREALTIME/./}} - ended))
+echo "{name} $SLURM_JOB_ID $code $((ended - begun)) $nothing" >>{folder}/times
 """
 
 
 @dataclass(frozen=True)
 class HookTime:
-    """One call of a hook, as Slurm made it."""
+    """One call of a hook, as Slurm made it.
+
+    Attributes:
+        nothing: seconds that a shell and an interpreter took just afterwards to do nothing.
+
+    """
 
     name: str
     jobid: str
     exit_code: int
     seconds: float
+    nothing: float
+
+    def is_within(self, limit: float) -> bool:
+        """Say whether it took so many seconds at most, its start and end on this machine apart."""
+        return self.seconds < limit + STARTS * self.nothing
 
 
 @dataclass(frozen=True)
@@ -136,8 +153,8 @@ class Bed:
         text = ((folder or self.hooks) / "times").read_text()
         lines = [line.split() for line in text.splitlines()]
         return [
-            HookTime(name, job, int(code), int(microseconds) / 1e6)
-            for name, job, code, microseconds in lines
+            HookTime(name, job, int(code), int(took) / 1e6, int(nothing) / 1e6)
+            for name, job, code, took, nothing in lines
             if job == jobid
         ]
 
@@ -168,11 +185,11 @@ def _brought_up(folder: Path) -> Iterator[Bed]:
     cluster.results.mkdir()
     cluster.results.chmod(0o1777)
     environment = {**ENVIRONMENT, **hooks, "BED": str(folder)}
-    subprocess.run([SCRIPT, "up"], env=environment, check=True, timeout=120)
+    subprocess.run([SCRIPT, "up"], env=environment, check=True, timeout=PATIENCE)
     try:
         yield cluster
     finally:
-        subprocess.run([SCRIPT, "down"], env=environment, check=True, timeout=120)
+        subprocess.run([SCRIPT, "down"], env=environment, check=True, timeout=PATIENCE)
 
 
 def _hook(folder: Path, name: str) -> str:

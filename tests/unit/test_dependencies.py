@@ -48,6 +48,6 @@ def test_a_node_gets_what_is_named_here_and_no_more() -> None:
 
 def test_what_is_installed_fits_together() -> None:
     checked = subprocess.run(
-        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, timeout=300
     )
     assert checked.returncode == 0, checked.stdout

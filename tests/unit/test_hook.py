@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.listener import AgentSocket
 from agent.messages import JobEnd, JobStart, Reply, decode
 from agent.slurm import hook
+from tests.weather import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {
@@ -125,7 +126,7 @@ def test_as_a_program_it_asks_prints_nothing_and_ends_well(tmp_path: Path) -> No
         time.sleep(0.01)
     assert program.poll() is None  # it waits for the sample at the job's start
     listener.answer(received, Reply(True))
-    assert program.communicate(timeout=10)[0] == b""
+    assert program.communicate(timeout=PATIENCE)[0] == b""
     assert program.returncode == 0
     assert isinstance(received.message, JobStart)
     listener.close()

@@ -25,8 +25,8 @@ from agent.jobdisk import (
 from agent.messages import JobStart
 from probes.roots import Roots
 from probes.sample import Sample, Value, tags
+from tests.weather import PATIENCE
 
-PATIENCE = 30.0
 ME = os.geteuid()
 
 

@@ -15,6 +15,7 @@ from agent.deploy_command import home_of
 from deploy import render
 from deploy.render import HOME, Influx, Site
 from tests.integration.commands import BIN
+from tests.weather import PATIENCE
 
 INFLUX = Influx("v1", "http://db: 8086", "metrics of c1", "jobs")
 SITE = Site("/srv/it's here", ['cluster = "c1"'], "/run/here/agent.sock", INFLUX)
@@ -23,7 +24,7 @@ SITE = Site("/srv/it's here", ['cluster = "c1"'], "/run/here/agent.sock", INFLUX
 def rendered(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     into = f"--into={folder}/site"
     command = [str(BIN / "rooflight"), "deploy", "render", into, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("kind", render.KINDS)

@@ -9,8 +9,8 @@ from agent.relay import Relay
 from agent.runner import Worker, read_all
 from probes.probe import Context, Probe
 from probes.sample import Sample
+from tests.weather import PATIENCE
 
-PATIENCE = 30.0
 RELAY = Relay(PATIENCE)
 
 

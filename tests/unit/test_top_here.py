@@ -17,8 +17,8 @@ from agent.top.model import Flow, Frame, Process
 from agent.top.processes import HIDDEN, Processes
 from probes.roots import Roots
 from tests.golden.machine import copy_machine, later_files
+from tests.weather import PATIENCE
 
-PATIENCE = 30.0
 BURN = "import sys; sys.stdin.read(1)\nwhile True: pass"
 HOLD = "import sys; held = bytearray(64 << 20); print(flush=True); sys.stdin.read()"
 

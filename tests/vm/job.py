@@ -4,8 +4,8 @@
 
 BUSY_PROCESSES beside this one compute until there is a file RESULT-may-rest, and some seconds at
 least; this one holds memory. Then it writes into RESULT, as JSON, what its processes used by
-getrusage(2), and what the files of its control group say; and rests until there is a file
-RESULT-may-leave.
+getrusage(2), and what the files of its control group say; rests until there is a file
+RESULT-may-leave; and writes the same into RESULT-left: what is read meanwhile lies between.
 """
 
 import json
@@ -51,8 +51,9 @@ def used_seconds() -> float:
 
 def readings() -> dict[str, float]:
     group = job_group()
-    # of Slurm's own processes, which are in the job's group
-    steps = [flat(file)["usage_usec"] for file in group.glob("step_*/slurm/cpu.stat")]
+    # of Slurm's own processes and of its extern step, which are in the job's group
+    groups = [*group.glob("step_*/slurm"), *group.glob("step_extern/user")]
+    steps = [flat(each / "cpu.stat")["usage_usec"] for each in groups]
     return {
         "slurm_cpu": sum(steps) / 1e6,
         "getrusage": used_seconds(),
@@ -70,6 +71,12 @@ def wait_for(file: str) -> None:
         time.sleep(0.5)
 
 
+def write(result: str) -> None:
+    """Write what is read now, all at once."""
+    Path(f"{result}.new").write_text(json.dumps(readings()))
+    Path(f"{result}.new").rename(result)
+
+
 def main(result: str, busy: int, mebibytes: int) -> None:
     held = bytearray(mebibytes << 20)
     held[::4096] = bytes(len(held) // 4096)  # only what was written to is charged
@@ -80,9 +87,9 @@ def main(result: str, busy: int, mebibytes: int) -> None:
     for child in children:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    Path(f"{result}.new").write_text(json.dumps(readings()))
-    Path(f"{result}.new").rename(result)
+    write(result)
     wait_for(f"{result}-may-leave")
+    write(f"{result}-left")
 
 
 if __name__ == "__main__":

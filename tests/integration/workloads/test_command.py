@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from click.testing import CliRunner, Result
 from agent.workload.cli import workload
 from tests.integration.commands import BIN
 from tests.listening import Listener
+from tests.weather import PATIENCE
 from workloads import ceilings, history, runner, trace
 from workloads.ceilings import MIB, Sweep
 from workloads.setting import Setting
@@ -230,14 +232,18 @@ def test_ctrl_c_on_a_terminal_leaves_a_partial_report() -> None:
     """The progress bar, which a terminal gets, says when the run has begun."""
     command = f"{BIN}/rooflight workload run prefill --size tiny --prompt 16 --steps 1000000"
     terminal, theirs = pty.openpty()
-    process = subprocess.Popen([*command.split(), "--json"], stdout=subprocess.PIPE, stderr=theirs)
-    os.close(theirs)
-    shown = iter(lambda: read(terminal), b"")
-    assert any(re.search(rb"prompt \d\d+ of 1000001", part) for part in shown)
-    process.send_signal(signal.SIGINT)
-    assert b"prompt 1000001" not in b"".join(shown)  # to the end: it waits for its terminal
-    os.close(terminal)
-    output, _ = process.communicate(timeout=60)
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen([*command.split(), "--json"], stdout=subprocess.PIPE, stderr=theirs)
+        )
+        stack.callback(process.kill)
+        os.close(theirs)
+        shown = iter(lambda: read(terminal), b"")
+        assert any(re.search(rb"prompt \d\d+ of 1000001", part) for part in shown)
+        process.send_signal(signal.SIGINT)
+        assert b"prompt 1000001" not in b"".join(shown)  # to the end: it waits for its terminal
+        os.close(terminal)
+        output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     report = json.loads(output)
     assert report["partial"] is True

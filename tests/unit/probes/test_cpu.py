@@ -72,6 +72,32 @@ def test_malformed_lines_are_left_out(line: str) -> None:
     assert parse_stat(f"{line}\nctxt -3\n".encode()) == Stat(None, {}, {})
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cpu  0 100 1500 100 0 0 0 250 0",  # a number and its space are not there
+        "cpu  300 0  1500 100 0 0 0 250 0",  # a number is not there
+        "cpu  300 0 1 00 1500 100 0 0 0 250 0",  # a space within a number
+        "cpu  300 0 100 1500 100 0 0 0",  # the last two are not there
+    ],
+)
+def test_a_line_that_is_unlike_the_others_is_not_read_with_shifted_columns(line: str) -> None:
+    stat = parse_stat(STAT.replace("cpu  300 0 100 1500 100 0 0 0 250 0", line).encode())
+    assert stat.node is None
+    assert stat.cpus == parse_stat(STAT.encode()).cpus
+
+
+def test_of_two_lines_that_differ_neither_is_believed() -> None:
+    assert parse_stat(b"cpu  1 2 3 4 5 6 7 8 9\ncpu0 1 2 3 4 5 6 7 8 9 10\n") == Stat(None, {}, {})
+
+
+@pytest.mark.parametrize("columns", [8, 9, 10, 11])
+def test_a_kernel_may_write_fewer_columns_or_more(columns: int) -> None:
+    words = " ".join(str(number) for number in range(1, columns + 1))
+    stat = parse_stat(f"cpu  {words}\ncpu0 {words}\n".encode())
+    assert stat == Stat([1, 2, 3, 4, 5, 6, 7, 8], {b"cpu0": [1, 2, 3, 4, 5, 6, 7, 8]}, {})
+
+
 def test_loads_that_are_no_numbers_are_left_out() -> None:
     assert parse_loadavg(b"0.50 nan 2.00 1/2 3\n") == {"load_1m_load": 0.5, "load_15m_load": 2.0}
     assert parse_loadavg(b"") == {}

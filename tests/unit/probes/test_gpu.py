@@ -18,6 +18,7 @@ from probes.probe import ProbeUnavailable
 from tests.golden.test_golden import lines
 from tests.nvml.build import HERE, TRACES, environment
 from tests.nvml.replay import StartReplay
+from tests.weather import PATIENCE
 
 pytestmark = pytest.mark.cc
 
@@ -398,7 +399,7 @@ def run_python(code: str, settings: Mapping[str, str]) -> str:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     return finished.stdout.strip()
 

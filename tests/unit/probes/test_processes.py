@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from probes.processes import ProcessTree, parse_io, parse_stat
 from probes.roots import Roots
 from probes.sample import Value
+from tests.weather import PATIENCE
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -262,7 +263,7 @@ os.wait()
 
 def watch(tree: ProcessTree, until: Callable[[], bool]) -> list[float]:
     seen = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not until() and time.monotonic() < deadline:
         seen.append(number(tree.read(), "cpu_seconds"))
         time.sleep(0.02)
@@ -327,7 +328,7 @@ time.sleep(60)
 """
     child = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.1)
