@@ -245,9 +245,8 @@ def run_once(config: Config) -> None:
         StoreUnreachable, StoreRefused: the store did not take it.
 
     """
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # not without cleaning up
+    # not without removing the scratch folder
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     keep_private()
     clock = SystemClock()
     with scratch(config) as own, ExitStack() as stack:

@@ -40,7 +40,7 @@ service_runs() { [[ "$(of_service ActiveState)" =~ ^(active|activating|reloading
 switch_to() {  # RELEASE_FOLDER
   local before
   before=$(in_use)
-  as_service "$1/bin/rooflight" agent --once --store stdout >/dev/null ||
+  works "$1" ||
     fail "$1 does not work here${before:+: $before stays in use}"
   use "$1"
   if service_runs && ! restart; then
@@ -55,15 +55,25 @@ switch_to() {  # RELEASE_FOLDER
   say "$home is $1"
 }
 
-as_service() {  # COMMAND... : as the service's user and with its settings, if there is one
+works() {  # RELEASE_FOLDER : one tick; releases before 0.2 would take the node's state for it, and get another
+  local state code=0
+  state=$(mktemp -d /tmp/rooflight-proof.XXXXXX)
+  printf '[agent]\nstate_directory = "%s"\nsocket = "%s/agent.sock"\n' "$state" "$state" >"$state/proof.toml"
+  as_service "$state" "$1/bin/rooflight" agent --once --store stdout --config "$state/proof.toml" >/dev/null || code=$?
+  rm -rf "$state"
+  return "$code"
+}
+
+as_service() {  # FOLDER COMMAND... : as the service's user, who gets the folder, and with its settings, if there is one
   local user pid settings=()
   user=$(of_service User)
-  if [ "$(id -u)" != 0 ] || ! id "${user:-/}" >/dev/null 2>&1; then "$@"; return; fi
+  if [ "$(id -u)" != 0 ] || ! id "${user:-/}" >/dev/null 2>&1; then "${@:2}"; return; fi
+  chown -R "$user": "$1"
   pid=$(of_service MainPID)
   [ "$pid" != 0 ] || pid=$$
   mapfile -d '' settings < <(grep -z '^ROOFLIGHT_' "/proc/$pid/environ")
   setpriv --reuid="$(id -u "$user")" --regid="$(id -g "$user")" --init-groups \
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "${settings[@]}" "$@"
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "${settings[@]}" "${@:2}"
 }
 
 restart() {  # true once the agent has said READY, and still runs after a moment

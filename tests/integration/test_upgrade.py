@@ -84,6 +84,7 @@ def test_a_release_whose_agent_dies_after_its_start_goes_back(facts: Mapping[str
     assert "does not work here: back to /opt/rooflight-releases/9.9.9-" in facts["dies.said"]
     assert facts["dies.agent"] == "active"
     assert facts["dies.release"] == facts["newer.release"]
+    assert facts["proofs"] == "0"  # of what releases were tried with, nothing is left
 
 
 def test_a_configuration_that_a_release_cannot_read_keeps_the_old_one(

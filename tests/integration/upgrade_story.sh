@@ -109,7 +109,12 @@ release_of /root/newer 9.9.9
 step newer 000 /root/newer/install.sh
 tell newer.writable "$(find $home-releases /etc/systemd/system/$unit.service ! -type l -perm /022 | wc -l)"
 
+# proven as 0.1.0 would have it, with the state that its configuration names; then dies
 release_of /root/dies 9.9.10 '
+def run_once(config):
+    state = config.state_directory()
+    with daemon(config, spool_directory=state / "spool", socket=config.socket_path()) as running:
+        running.loop.tick(int(time.time() * 1000))
 _run = run_agent
 def run_agent(*given):
     import threading
@@ -124,6 +129,7 @@ tell strict.words "$(grep -c "rooflight.toml: unknown key 'intervall_seconds'" /
 cp /tmp/right.toml /etc/rooflight/rooflight.toml
 
 step back 022 /root/bundle/install.sh --rollback
+tell proofs "$(find /tmp -maxdepth 1 -name 'rooflight-*' | wc -l)"
 tell kept "$(cd $home-releases; echo [0-9]* | sed -E 's/-[0-9a-f]{8}//g')"
 
 # the store comes back: what waited is in it
