@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both set up what they need; `make help` lists more.
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit machine bench faults pictures bundle audit lint code scripts format clean
+.PHONY: help demo test unit lowest pythons constraints machine bench faults pictures bundle audit lint code scripts format clean
 .DELETE_ON_ERROR:
 
 bin := .venv/bin
@@ -19,6 +19,15 @@ test: .venv/.developer ## lint and every test that can run here (as root on Debi
 unit: .venv/.developer
 	$(bin)/python -m pytest -q $(quick)
 
+lowest: .venv/.developer ## unit and golden tests with the oldest libraries that pyproject.toml allows
+	@$(bin)/python -m tests.versions lowest
+
+pythons: .venv/.developer ## unit and golden tests on each other Python, 3.11 to 3.13, that is here
+	@$(bin)/python -m tests.versions pythons
+
+constraints: .venv/.developer ## settle what a fresh clone installs: the newest; says what is new
+	@$(bin)/python -m tests.versions.constraints
+
 machine: .venv/.developer
 	@test "$$(id -u)" != 0 || ! command -v debootstrap >/dev/null || tests/machine.sh build
 
@@ -35,7 +44,7 @@ pictures: .venv/.developer ## draw the dashboards anew, from a real run and a re
 	@deploy/bootstrap.sh services
 	$(bin)/python -m tests.pictures
 
-bundle: .venv/.installed ## one file in dist/ that installs the agent on nodes without internet
+bundle: ## one file in dist/ that installs the agent on nodes without internet
 	@deploy/bundle/make.sh dist
 
 audit: .venv/.installed ## ask the package index for known holes in what is installed (needs internet)

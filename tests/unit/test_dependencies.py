@@ -20,6 +20,7 @@ ON_EVERY_NODE = {
     "certifi": "influxdb-client",
     "python-dateutil": "influxdb-client",
     "reactivex": "influxdb-client",
+    "setuptools": "influxdb-client before 1.50",
     "tzdata": "python-dateutil",
     "typing-extensions": "reactivex",
     "urllib3": "HTTP; influxdb-client's",
