@@ -12,6 +12,10 @@ from hypothesis import HealthCheck, settings
 from tests.integration import browser, services
 from tests.slurm.bed import Bed, bed
 
+# threads of torch that wait for each other at every layer would spin, each for its whole share of a
+# processor that others want, too: with four other programs on two CPUs a run takes 50 times as long
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # how long an example takes is the machine's affair; CI tries the same examples each time, so that
 # a failure there is the change's, and every other run tries new ones
 settings.register_profile(
