@@ -14,6 +14,13 @@ from hypothesis import HealthCheck, settings
 from tests.integration import browser, services
 from tests.slurm.bed import Bed, bed
 
+# threads of torch that wait for each other at every layer would spin, each for its whole share of a
+# processor that others want, too: with four other programs on two CPUs a run takes 50 times as long
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# several tests hand files to other users, whatever umask the one who runs them has
+os.umask(0o022)
+
 # how long an example takes is the machine's affair; CI tries the same examples each time, so that
 # a failure there is the change's, and every other run tries new ones
 settings.register_profile(

@@ -315,7 +315,11 @@ def chosen(names: Sequence[str]) -> list[Stage]:
 
 def main(stages: Sequence[Stage], logs: Path = LOGS) -> int:
     """Run stages and return the exit code: 0 all green, 1 something red, 130 stopped."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # SIGINT is ignored by what `&` began
         signal.signal(number, interrupted)
     logs.mkdir(parents=True, exist_ok=True)
     announce(stages)

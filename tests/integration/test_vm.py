@@ -15,7 +15,7 @@ from tests.integration.commands import usage
 
 FOLDER = machine.REPOSITORY / "tests" / "vm"
 STORY = FOLDER / "story.sh"
-LIMIT_SECONDS = 540  # about 70 alone; every instruction is emulated, and others may work here too
+LIMIT_SECONDS = 1500  # about 70 alone; every instruction is emulated, and others may work here too
 
 CONFIGURATION = """\
 [agent]
@@ -33,7 +33,7 @@ RestartSec=1
 
 pytestmark = [
     pytest.mark.vm,
-    pytest.mark.timeout(900),  # the first run makes the machine
+    pytest.mark.timeout(1800),  # the first run makes the machine
     pytest.mark.skipif(os.geteuid() != 0, reason="a virtual machine of ours needs root"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="it is made for x86_64"),
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no qemu-system-x86_64"),

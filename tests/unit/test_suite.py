@@ -96,10 +96,14 @@ def test_what_a_stage_leaves_running_is_ended_and_makes_it_red(
     assert "sleep 301.25" not in dict(processes()).values()
 
 
-def test_ctrl_c_lets_stages_clean_up_and_leaves_nothing_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "begun with &"])
+def test_ctrl_c_lets_stages_clean_up_and_leaves_nothing_running(
+    tmp_path: Path, *, ignored: bool
+) -> None:
     (tmp_path / "run.py").write_text(INTERRUPTED)
+    background = ["env", "--ignore-signal=INT"] if ignored else []
     process = subprocess.Popen(
-        [sys.executable, tmp_path / "run.py", tmp_path],
+        [*background, sys.executable, tmp_path / "run.py", tmp_path],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         text=True,

@@ -30,7 +30,7 @@ prepare() {
   systemd-sysusers 2>/dev/null
   systemctl start munge slurmctld slurmd
   for hook in prolog epilog; do /etc/slurm/$hook.d/50-rooflight.sh; done  # into the page cache
-  wait_until 150 nodes_are idle
+  wait_until 600 nodes_are idle
 }
 
 nodes_are() { [ "$(sinfo --noheader --Node --format=%T)" = "$1" ]; }
@@ -46,8 +46,8 @@ has_ended() { [ ! -e "/proc/$1" ]; }
 
 inspect_resting() {  # NAME JOB : while it rests, once the store has a row that is newer than its word
   may rest "$1"
-  wait_until 150 test -s "$results/$1"
-  wait_until 150 knows_rest "$1" "$2"
+  wait_until 600 test -s "$results/$1"
+  wait_until 600 knows_rest "$1" "$2"
   tell "$1_resting" "$(state "$2")"
 }
 knows_rest() {
@@ -58,7 +58,7 @@ knows_rest() {
 }
 leave() {  # NAME JOB
   may leave "$1"
-  wait_until 150 state_is "$2" COMPLETED
+  wait_until 600 state_is "$2" COMPLETED
 }
 
 main_pid() { systemctl show "$unit" --property=MainPID --value; }
@@ -69,12 +69,12 @@ service_is_killed() {
   systemctl start "$unit"
   busy=$(submit --mem=300 "$(work busy 2 150)")
   idle=$(submit --mem=200 "$(work idle 0 60)")
-  wait_until 150 state_is "$busy" RUNNING
-  wait_until 150 state_is "$idle" RUNNING
+  wait_until 600 state_is "$busy" RUNNING
+  wait_until 600 state_is "$idle" RUNNING
   sleep 2
   killed=$(main_pid)
   systemctl kill --signal=KILL "$unit"
-  wait_until 150 runs_anew "$killed"
+  wait_until 600 runs_anew "$killed"
   tell state_at_restart "$(state "$busy")"
   sleep 2
   inspect_resting busy "$busy"
@@ -86,7 +86,7 @@ service_is_killed() {
 
 remote_memory() {  # RDMA, over a link that the kernel plays
   remote=$(submit --mem=200 "/bin/bash /opt/remote-memory.sh $results/remote")
-  wait_until 150 state_is "$remote" COMPLETED
+  wait_until 600 state_is "$remote" COMPLETED
   systemctl stop "$unit"
 }
 
@@ -98,8 +98,8 @@ started_by_the_prolog() {
   echo 'export ROOFLIGHT_OWN_AGENT=0 ROOFLIGHT_LOG=/var/log/rooflight-agent.log' >/etc/rooflight/hook.conf
   own=$(submit --mem=300 "$(work own 2 100)")
   other=$(submit --mem=200 "$(work other 0 50)")
-  wait_until 150 state_is "$own" RUNNING
-  wait_until 150 state_is "$other" RUNNING
+  wait_until 600 state_is "$own" RUNNING
+  wait_until 600 state_is "$other" RUNNING
   inspect_resting own "$own"
   pid=$(own_agent)
   tell own_agents "$(agents)"
@@ -110,7 +110,7 @@ started_by_the_prolog() {
   tell own_agent_after_one "$(has_ended "$pid" || echo runs)"
   may rest other
   leave other "$other"
-  wait_until 150 has_ended "$pid"
+  wait_until 600 has_ended "$pid"
   tell own_agent_after_all "$(has_ended "$pid" && echo ended)"
 }
 
