@@ -148,12 +148,10 @@ def check(config: Config) -> None:
 )
 def reader(config_file: Path | None, idle_seconds: float) -> None:
     """Read the store for users without a credential: each sees what is theirs to see."""
-    import logging
-
-    from agent.command import one_line_errors
+    from agent.command import log_to_stderr, one_line_errors
     from agent.reader import run_reader
 
-    logging.basicConfig(format="rooflight: %(message)s", level=logging.INFO)
+    log_to_stderr()
     with one_line_errors(debug=False):
         run_reader(config_file, idle_seconds)
 

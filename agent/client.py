@@ -9,13 +9,24 @@ import msgspec
 
 from agent.messages import LARGEST, Message, PointMessage, Points, Reply
 from probes.sample import Sample
+from rooflight._wire import jobid_of, socket_of, ways
+
+__all__ = [
+    *("ENVIRONMENT", "ask", "reachable", "send", "send_points"),
+    *("jobid_of", "socket_of", "ways"),  # the same for users' programs
+]
+    "ENVIRONMENT",
+    "ask",
+    "jobid_of",
+    "reachable",
+    "send",
+    "send_points",
+    "socket_of",
+    "ways",
+]
 
 ENVIRONMENT = "ROOFLIGHT_SOCKET"
 """Set by `rooflight run` for the job's programs."""
-
-SYSTEM_SOCKET = "/run/rooflight/agent.sock"
-"""Where the agent of a node listens, for programs in a Slurm job."""
-
 
 LONGEST_PATH = 107
 """Bytes of a socket's path (`man 7 unix`: sun_path)."""
@@ -38,32 +49,6 @@ def reachable(path: str) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/{name}"
     finally:
         os.close(descriptor)
-
-
-def root_socket(path: str) -> str:
-    """Return root's own socket, beside everybody's."""
-    return os.path.join(os.path.dirname(path), "root.sock")  # noqa: PTH118, PTH120 - as hook.py
-
-
-def user_socket(path: str, uid: int) -> str:
-    """Return the socket of one user, beside everybody's; it is there while his job runs."""
-    return os.path.join(os.path.dirname(path), "users", f"{uid}.sock")  # noqa: PTH118, PTH120
-
-
-def ways(path: str, uid: int) -> tuple[str, str]:
-    """Return the sockets by which a user reaches the agent: first the one of his own."""
-    return (root_socket(path) if uid == 0 else user_socket(path, uid), path)
-
-
-def socket_of(environment: Mapping[str, str]) -> str:
-    """Return the socket of the agent that watches this program's job; empty if there is no job."""
-    system = SYSTEM_SOCKET if "SLURM_JOB_ID" in environment else ""
-    return environment.get(ENVIRONMENT) or system
-
-
-def jobid_of(environment: Mapping[str, str]) -> str:
-    """Return the job that this program belongs to, "none" if it runs outside of any."""
-    return environment.get("ROOFLIGHT_JOBID") or environment.get("SLURM_JOB_ID") or "none"
 
 
 def send(path: str, message: Message) -> bool:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent.client import reachable, root_socket, user_socket
+from agent.client import reachable, ways
 from agent.config import ConfigError
 from agent.messages import LARGEST, Message, Reply, decode
 from agent.quota import MESSAGES_AT_ONCE, MESSAGES_PER_SECOND, TOO_MANY, Bucket
@@ -162,8 +162,8 @@ class Listeners:
         self._users: dict[int, AgentSocket] = {}
         self._open_to_all = False
         self.everybody = AgentSocket(path, 0o666, allow, self._budget())
-        self.root = AgentSocket(Path(root_socket(str(path))), 0o600)
-        self._has_own = self._prepare(self._of_user(0).parent)
+        self.root = AgentSocket(self._of_user(0), 0o600)
+        self._has_own = self._prepare(self._of_user(1).parent)
 
     def __iter__(self) -> Iterator[AgentSocket]:
         return iter((self.root, *self._users.values(), self.everybody))
@@ -207,7 +207,7 @@ class Listeners:
         return True
 
     def _of_user(self, uid: int) -> Path:
-        return Path(user_socket(str(self._path), uid))
+        return Path(ways(str(self._path), uid)[0])
 
     def _budget(self) -> Bucket:
         return Bucket(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE, self._monotonic)

@@ -65,6 +65,8 @@ STAGES = (
     Stage("machine", (*MAKE, "machine"), 60, needs="services"),
     Stage("scripts", (*MAKE, "scripts"), 5, needs="services"),
     Stage("unit", (*PYTEST, "tests/unit", "tests/golden"), 150, needs="services"),
+    Stage("lowest", (*MAKE, "lowest"), 120, only_in_ci=True),
+    Stage("pythons", (*MAKE, "pythons"), 200, only_in_ci=True),
     Stage("clusters", (*PYTEST, "tests/integration", "-m", MACHINES), 300, needs="machine"),
     Stage("stores", (*PYTEST, "tests", "--ignore=tests/unit", "--ignore=tests/golden",
                      "-m", f"not ({MACHINES})"), 300, needs="services"),
