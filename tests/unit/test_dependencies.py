@@ -23,7 +23,7 @@ ON_EVERY_NODE = {
     "setuptools": "influxdb-client before 1.50",
     "tzdata": "python-dateutil",
     "typing-extensions": "reactivex",
-    "urllib3": "HTTP; influxdb-client's",
+    "urllib3": "HTTP: writes and queries, beside influxdb-client",
 }
 """Everything that `pip install rooflight` may bring, and why."""
 
