@@ -9,11 +9,17 @@ import msgspec
 
 from agent.messages import LARGEST, Message, PointMessage, Points, Reply
 from probes.sample import Sample
-from rooflight._wire import socket_of, ways
+from rooflight._wire import jobid_of, socket_of, ways
 
 __all__ = [
-    *("ENVIRONMENT", "ask", "reachable", "send", "send_points"),
-    *("jobid_of", "socket_of", "ways"),  # the same for users' programs
+    "ENVIRONMENT",
+    "ask",
+    "jobid_of",
+    "reachable",
+    "send",
+    "send_points",
+    "socket_of",
+    "ways",
 ]
 
 ENVIRONMENT = "ROOFLIGHT_SOCKET"
