@@ -220,12 +220,14 @@ def _take_over(state: Path, socket: Path) -> None:
     """Make the agent's folders, and take what runs left into its spool.
 
     Raises:
-        SpoolUnusable: see `adopt_leftovers`.
+        SpoolUnusable: see `adopt_leftovers`; or another agent has the socket.
 
     """
     with usable(state):
         make_folders(state, socket)
     adopt_leftovers(state / "runs", state / "spool")
+    if ask(str(socket), Ping()):
+        raise SpoolLocked(f"{socket}: another agent answers there: stop it, or set agent.socket")
 
 
 def allow_many_files() -> None:

@@ -98,7 +98,8 @@ def test_a_socket_in_the_state_folder_is_reached_and_nothing_beside_it_is_read(
 ) -> None:
     site, state = Site(shared, umask=umask), shared / "state"
     assert '"ok":true' in run_agent(site, state / "agent.sock")
-    assert open_to_others(state) == {".": "0o711"}  # to be passed, not to be listed
+    # to be passed, not to be listed
+    assert open_to_others(state) == {".": "0o711", "users": "0o711"}
 
 
 def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from agent.client import ask
 from agent.messages import Ping
 from tests.integration.commands import Site
+from tests.weather import PATIENCE, wait_until
 
 WAITS = "rooflight: waiting 5 s for the spool: "
 
@@ -47,13 +48,6 @@ def answers(site: Site) -> bool:
     return ask(str(site.folder / "state" / "agent.sock"), Ping(), 0.2) is not None
 
 
-def wait_until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.05)
-
-
 TROUBLES = [(locked, "is in use by another agent (process 4711)"), (not_there, "Not a directory")]
 
 
@@ -67,7 +61,7 @@ def test_a_spool_that_is_unusable_for_a_moment_is_waited_for(
         assert agent.poll() is None
     wait_until(lambda: answers(site))
     agent.terminate()
-    _, said = agent.communicate(timeout=20)
+    _, said = agent.communicate(timeout=PATIENCE)
     assert agent.returncode == 0
     (waited,) = (line for line in said.splitlines() if "waiting" in line)
     assert waited.startswith(WAITS)
@@ -95,7 +89,7 @@ def test_an_agent_that_answers_is_not_waited_for(site: Site) -> None:
     assert (second.returncode, second.stderr.count("\n")) == (2, 1)
     assert answers(site)
     first.terminate()
-    first.communicate(timeout=20)
+    first.communicate(timeout=PATIENCE)
 
 
 @pytest.mark.timeout(120)
@@ -130,7 +124,7 @@ def test_a_disk_that_is_read_only_for_a_moment_is_waited_for(site: Site) -> None
         subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
         wait_until(lambda: answers(site))
         agent.terminate()
-        _, said = agent.communicate(timeout=20)
+        _, said = agent.communicate(timeout=PATIENCE)
         assert said.count(f"{WAITS}{folder}") == 1
         assert agent.returncode == 0
     finally:
@@ -142,3 +136,18 @@ def test_a_wrong_configuration_is_not_waited_for(tmp_path: Path) -> None:
     done = site.complete("rooflight", "agent")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+def test_two_agents_with_one_socket_do_not_take_it_from_each_other(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    sites = [Site(tmp_path / name, agent='socket = "../agent.sock"') for name in ("one", "two")]
+    first = sites[0].start("rooflight", "agent", "--interval", "0.1")
+    path = str(tmp_path / "agent.sock")
+    wait_until(lambda: ask(path, Ping(), 0.2))
+    second = sites[1].complete("rooflight", "agent", "--interval", "0.1")
+    assert second.returncode == 2
+    assert f"{path}: another agent answers there" in second.stderr
+    assert ask(path, Ping(), PATIENCE) is not None
+    first.terminate()
+    first.communicate(timeout=PATIENCE)
