@@ -1,6 +1,7 @@
 """What the map promises of the code's shape: arrows between packages, sizes, READMEs."""
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -140,6 +141,18 @@ def test_files_are_short() -> None:
 def test_a_folder_says_what_lives_in_it(folder: str) -> None:
     text = (REPOSITORY / folder / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {folder}\n")
+
+
+def test_each_promise_of_security_names_a_test_that_is_there() -> None:
+    text = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests/)?(?:unit|integration)/\w+\.py)`", text)
+    assert len(named) > 15
+    missing = [
+        name for name in named if not (REPOSITORY / "tests" / name.removeprefix("tests/")).is_file()
+    ]
+    assert missing == []
+    rows = [row for row in text.splitlines() if row.startswith("| ") and "held by" not in row]
+    assert all(re.search(r"test_\w+\.py|fuzz", row) for row in rows)
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:
