@@ -13,6 +13,9 @@ from tests.suite import STAGES, Stage, chosen, expected_seconds, main, processes
 from tests.verdict import Verdict, closing_line, counts_in, read
 from tests.weather import PATIENCE
 
+NAP = f"sleep 300.{os.getpid()}"
+"""A command that no other run of these tests has."""
+
 REPOSITORY = Path(__file__).parents[2]
 MIXED = """\
 import pytest, time
@@ -27,10 +30,10 @@ import sys
 from pathlib import Path
 from tests import suite
 
-folder = sys.argv[1]
+folder, nap = sys.argv[1:]
 suite.REST_SECONDS, suite.FAREWELL_SECONDS = 0.2, 1.0
-tidy = f"trap 'touch {folder}/tidied; exit 1' INT; touch {folder}/up; sleep 302.5 & wait"
-stubborn = f"trap '' INT; setsid sleep 302.5 & touch {folder}/too; exec sleep 302.5"
+tidy = f"trap 'touch {folder}/tidied; exit 1' INT; touch {folder}/up; {nap} & wait"
+stubborn = f"trap '' INT; setsid {nap} & touch {folder}/too; exec {nap}"
 commands = {"tidy": ("sh", "-c", tidy), "stubborn": ("sh", "-c", stubborn)}
 stages = [suite.Stage(name, command, 1) for name, command in commands.items()]
 sys.exit(suite.main(stages, Path(folder)))
@@ -89,11 +92,11 @@ def test_what_a_stage_leaves_running_is_ended_and_makes_it_red(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.suite.REST_SECONDS", 0.2)
-    words = "sleep 301.25 & setsid sleep 301.25 & exit 0"
+    words = f"{NAP} & setsid {NAP} & exit 0"
     assert main([shell("careless", words)], tmp_path) == 1
     shown = capsys.readouterr().out
-    assert shown.count("  left running: sleep 301.25") == 2
-    assert "sleep 301.25" not in dict(processes()).values()
+    assert shown.count(f"  left running: {NAP}") == 2
+    assert NAP not in dict(processes()).values()
 
 
 @pytest.mark.parametrize("ignored", [False, True], ids=["", "begun with &"])
@@ -103,7 +106,7 @@ def test_ctrl_c_lets_stages_clean_up_and_leaves_nothing_running(
     (tmp_path / "run.py").write_text(INTERRUPTED)
     background = ["env", "--ignore-signal=INT"] if ignored else []
     process = subprocess.Popen(
-        [*background, sys.executable, tmp_path / "run.py", tmp_path],
+        [*background, sys.executable, tmp_path / "run.py", tmp_path, NAP],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         text=True,
@@ -117,7 +120,7 @@ def test_ctrl_c_lets_stages_clean_up_and_leaves_nothing_running(
     assert process.returncode == 130
     assert "nothing of them runs any more" in said
     assert (tmp_path / "tidied").exists()
-    assert "sleep 302.5" not in dict(processes()).values()
+    assert NAP not in dict(processes()).values()
 
 
 def test_every_need_is_a_stage_that_begins_before() -> None:
