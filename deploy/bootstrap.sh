@@ -3,6 +3,7 @@
 #   deploy/bootstrap.sh install   .venv with rooflight and its reference workloads
 #   deploy/bootstrap.sh develop   ... and the tools of its developers
 #   deploy/bootstrap.sh services  the real services that tests talk to, by apt, where this is root
+#   deploy/bootstrap.sh python    names the interpreter that these would use
 # PYTHON names the interpreter to use. With ROOFLIGHT_REQUIRE_SERVICES=1 a missing service is an error.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -60,10 +61,15 @@ apt_install() {  # PACKAGE...
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
-find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
-    if new_enough "$candidate"; then echo "$candidate"; return; fi
+has_venv() { "$1" -c 'import ensurepip' 2>/dev/null; }
+
+find_python() {  # the first that is new enough, and can make virtual environments if any of them can
+  local candidates=(python3 python3.14 python3.13 python3.12 python3.11) candidate test
+  [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+  for test in has_venv true; do
+    for candidate in "${candidates[@]}"; do
+      if new_enough "$candidate" && "$test" "$candidate"; then echo "$candidate"; return; fi
+    done
   done
   fail "needs Python 3.11 or later, and ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1 || true);" \
     "install one and name it: make PYTHON=/path/to/python3"
@@ -73,7 +79,7 @@ make_venv() {
   local python version
   if new_enough .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; then return; fi
   python=$(find_python)
-  if ! "$python" -c 'import ensurepip' 2>/dev/null; then  # Debian has it in a package of its own
+  if ! has_venv "$python"; then  # Debian has it in a package of its own
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     can_apt || fail "$python cannot make virtual environments; as root: apt-get install python$version-venv"
     say "installing python$version-venv"
@@ -83,8 +89,9 @@ make_venv() {
   "$python" -m venv --clear .venv
 }
 
-pip_install() {
-  .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt "$@"
+pip_install() {  # the build back-end, which pip installs by itself, is constrained by the environment
+  PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt "$@"
 }
 
 install() {
@@ -139,5 +146,6 @@ case "${1:-}" in
   install) install ;;
   develop) develop ;;
   services) install_services ;;
-  *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  python) find_python ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

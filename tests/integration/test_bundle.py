@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from tests import pythons
 from tests.integration.services import START_SECONDS, free_port
+from tests.versions.project import CONSTRAINTS, lines, name_of
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = REPOSITORY / "deploy" / "bundle"
@@ -103,6 +105,25 @@ def another_release(archive: Path, folder: Path, *, broken: bool = False) -> Pat
     ]
     (bundle / "SHA256SUMS").write_text("".join(sums))
     return bundle
+
+
+def test_a_bundle_is_made_from_a_clone_without_torch() -> None:
+    planned = subprocess.run(
+        ["make", "-n", "bundle"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert planned.stdout == "deploy/bundle/make.sh dist\n"
+
+
+def test_a_bundle_holds_the_pinned_versions_for_everybody_to_read(archive: Path) -> None:
+    pinned = {name_of(each): str(each.specifier)[2:] for each in lines(CONSTRAINTS)}
+    with tarfile.open(archive) as tar:
+        members = tar.getmembers()
+    wheels = [Path(each.name).name.split("-") for each in members if each.name.endswith(".whl")]
+    held = {canonicalize_name(name): version for name, version, *_ in wheels}
+    assert held.keys() >= {"rooflight", "msgspec"}
+    assert "torch" not in held
+    assert all(pinned[name] == held[name] for name in held if name != "rooflight")
+    assert all(each.mode & 0o022 == 0 and each.mode & 0o044 == 0o044 for each in members)
 
 
 def test_a_release_is_upgraded_and_rolled_back_without_an_index(node: Node, later: Path) -> None:
