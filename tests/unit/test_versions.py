@@ -26,6 +26,8 @@ def everything_asked_for() -> list[Requirement]:
 def test_all_that_a_fresh_clone_installs_has_its_version() -> None:
     """What is not here to be asked (an extra, a build back-end) is left to pip's resolution."""
     pinned, seen = {name_of(each) for each in lines(CONSTRAINTS)}, set[str]()
+    if f"click=={importlib.metadata.version('click')}" not in map(str, lines(CONSTRAINTS)):
+        pytest.skip("this environment was made of other versions (make lowest)")
     todo = everything_asked_for()
     while todo:
         name = name_of(todo.pop())
