@@ -64,12 +64,12 @@ STAGES = (
     Stage("code", (*MAKE, "code"), 60),
     Stage("machine", (*MAKE, "machine"), 60, needs="services"),
     Stage("scripts", (*MAKE, "scripts"), 5, needs="services"),
-    Stage("unit", (*PYTEST, "tests/unit", "tests/golden"), 150, needs="services"),
+    Stage("unit", (*PYTEST, "tests/unit", "tests/golden"), 100, needs="services"),
+    Stage("clusters", (*PYTEST, "tests/integration", "-m", MACHINES), 420, needs="machine"),
     Stage("lowest", (*MAKE, "lowest"), 120, only_in_ci=True),
-    Stage("pythons", (*MAKE, "pythons"), 200, only_in_ci=True),
-    Stage("clusters", (*PYTEST, "tests/integration", "-m", MACHINES), 300, needs="machine"),
+    Stage("pythons", (*MAKE, "pythons"), 220, only_in_ci=True),
     Stage("stores", (*PYTEST, "tests", "--ignore=tests/unit", "--ignore=tests/golden",
-                     "-m", f"not ({MACHINES})"), 300, needs="services"),
+                     "-m", f"not ({MACHINES})"), 360, needs="services"),
 )  # fmt: skip
 """In the order in which they begin; a stage is a line here."""
 

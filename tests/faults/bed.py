@@ -17,8 +17,6 @@ from tests.faults.witness import Record, Tail, read_records
 from tests.integration.services import Service
 from tests.weather import PATIENCE
 
-"""How long anything is waited for: machines for tests are busy ones."""
-
 DISK_MEBIBYTES = 16
 SPOOL_MEBIBYTES = 6
 FULL_BYTES = 2 << 20
@@ -46,6 +44,8 @@ interval_seconds = {interval}
 flush_seconds = 0.1
 heartbeat_seconds = 0.3
 spool_mebibytes = {spool}
+[slurm]
+node = "a-node-without-jobs"
 [influx]
 url = "{url}"
 retention_days = 0

@@ -12,7 +12,7 @@ from agent.ledger import Reason, read_numbers
 from agent.spool import Spool
 from probes.catalogue import Database
 from tests.faults.disk import SmallDisk, small_disk
-from tests.integration.commands import Site
+from tests.integration.commands import NO_SLURM, Site
 from tests.integration.services import Missing
 
 pytestmark = pytest.mark.mount
@@ -93,8 +93,9 @@ def test_an_agent_starts_and_ships_on_such_a_disk(
     """Jobs' state and the spool lie there, as in /var/lib/rooflight; socket and store elsewhere."""
     text = f'store = "local"\n[local]\npath = "{tmp_path}/store.db"'
     agent = f'state_directory = "{disk.folder}/state"\nsocket = "{tmp_path}/agent.sock"'
+    agent += f"\nflush_seconds = 0.2\n{NO_SLURM}"
     (tmp_path / "rooflight.toml").write_text(
-        f'cluster = "test"\nhost = "node1"\n{text}\n[agent]\n{agent}\nflush_seconds = 0.2\n'
+        f'cluster = "test"\nhost = "node1"\n{text}\n[agent]\n{agent}\n'
     )
     site = Site(tmp_path)
     site.call("rooflight", "agent", "--interval", "0.1", "--for", "0.5")

@@ -13,6 +13,8 @@ from typing import Any
 from tests.weather import PATIENCE
 
 BIN = Path(sys.executable).parent
+NO_SLURM = '[slurm]\nnode = "a-node-without-jobs"'
+"""Settings of an agent that follows none of the jobs that other tests run on Slurm meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Site:
         file = self.folder / "rooflight.toml"
         if not file.exists():
             agent = f'[agent]\nstate_directory = "state"\nflush_seconds = 0.2\n{self.agent}\n'
-            file.write_text(f'cluster = "test"\nhost = "node1"\n{self.text}\n{agent}')
+            slurm = "" if "[slurm]" in self.text else NO_SLURM
+            file.write_text(f'cluster = "test"\nhost = "node1"\n{self.text}\n{agent}{slurm}\n')
         return file
 
     def variables(self) -> dict[str, str]:

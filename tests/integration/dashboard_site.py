@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from agent.messages import JobStart, PointMessage
-from tests.integration.commands import BIN, Site
+from tests.integration.commands import BIN, NO_SLURM, Site
 from tests.integration.services import Service
 from tests.integration.simulated import TICK_SECONDS, SimulatedJob, Simulation
 from tests.nvml.build import TRACES, environment
@@ -72,6 +72,7 @@ retention_days = 0
 [agent]
 state_directory = "state"
 flush_seconds = 0.2
+{NO_SLURM}
 """
     (folder / "rooflight.toml").write_text(text)
     return Site(folder)

@@ -14,7 +14,7 @@ import pytest
 
 from agent.inspect.comment import LONGEST, VERSION
 from agent.slurm.comments import comments
-from tests.integration.commands import Site
+from tests.integration.commands import NO_SLURM, Site
 from tests.integration.services import Missing, Service
 from tests.integration.test_influx_job import influx_site
 from tests.integration.test_slurm import BURN, agent, program
@@ -48,7 +48,7 @@ def site(
     made = [influx_site(folder / node, influxd, "comments", pace) for node in NODES]
     for node, each in zip(NODES, made, strict=True):
         text = each.file.read_text().replace('host = "node1"', f'host = "{node}"')
-        each.file.write_text(f'{text}\n[slurm]\nnode = "{node}"\n')
+        each.file.write_text(text.replace(NO_SLURM, f'[slurm]\nnode = "{node}"'))
     slurm.settings(f"export ROOFLIGHT_SOCKET={folder}/$SLURMD_NODENAME/state/agent.sock\n")
     reading = slurm.controller / "rooflight.toml"
     reading.write_text(made[0].file.read_text())

@@ -1,6 +1,6 @@
 """A job as `rooflight top` sees it, from a real embedded store that the test fills."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,9 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "rooflight.db"
         self._store = LocalStore(self.path, 1e6)
+
+    def close(self) -> None:
+        self._store.close()
 
     def write(self, host: str, seconds: float, measurement: str, **fields: Value) -> None:
         """Write a point; names in capitals are tags."""
@@ -97,9 +100,10 @@ class Site:
 
     def look(self, clock: Clock | None = None, jobid: str = "42", config: Config = CONFIG) -> Frame:
         job = Job(config, jobid, self.store(), without_slurm, clock or Clock())
-        frame = job.read()
-        job.close()
-        return frame
+        try:
+            return job.read()
+        finally:
+            job.close()
 
 
 def no_slurm(command: Sequence[str]) -> str:
@@ -110,8 +114,10 @@ without_slurm = partial(inspect, ask=no_slurm)
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.close()
 
 
 @pytest.fixture
