@@ -109,8 +109,8 @@ def test_words_of_an_error_command_no_terminal(error: Exception) -> None:
 
     done = CliRunner().invoke(command)
     assert done.exit_code == 3
-    assert commands(done.stderr) == {"\n"}
-    assert r"\x1b]0;owned\x07 \x9b31m" in done.stderr
+    assert commands(done.output) == {"\n"}
+    assert r"\x1b]0;owned\x07 \x9b31m" in done.output
 
 
 def test_words_in_the_log_command_no_terminal(
