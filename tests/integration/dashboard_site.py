@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from agent.messages import JobStart, PointMessage
-from tests.integration.commands import NO_SLURM, BIN, Site
+from tests.integration.commands import BIN, NO_SLURM, Site
 from tests.integration.services import Service
 from tests.integration.simulated import TICK_SECONDS, SimulatedJob, Simulation
 from tests.nvml.build import TRACES, environment
