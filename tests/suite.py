@@ -28,8 +28,11 @@ LANES = 2
 """How many stages run at once: most of them wait as much as they compute."""
 
 PROGRESS_SECONDS = 30.0
-FAREWELL_SECONDS = 60.0
+FAREWELL_SECONDS = 25.0
 """How long a stage may take to clean up after Ctrl-C; a Slurm cluster takes some seconds."""
+
+FAREWELLS = 2
+"""A test of what Ctrl-C does may have taken the first one for its own."""
 
 REST_SECONDS = 5.0
 """How long what a stage started may outlive it."""
@@ -263,17 +266,23 @@ class Suite:
         return clock(time.monotonic() - self._begun)
 
     def _stop(self) -> None:
-        """End what runs: first as Ctrl-C would, so that it cleans up, and then by force."""
-        for running in self._running:
-            running.interrupt()
-        deadline = time.monotonic() + FAREWELL_SECONDS
-        for running in self._running:  # a second Ctrl-C does not wait
-            with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-                running.process.wait(max(0.0, deadline - time.monotonic()))
+        """End what runs: as Ctrl-C would, so that it cleans up, once more if need be; by force."""
+        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C does not wait
+            for _ in range(FAREWELLS):
+                self._bid_farewell()
         for running in self._running:
             running.process.kill()
             running.process.wait()
             self.verdicts.append(running.verdict())
+
+    def _bid_farewell(self) -> None:
+        alive = [running for running in self._running if running.process.poll() is None]
+        for running in alive:
+            running.interrupt()
+        deadline = time.monotonic() + FAREWELL_SECONDS
+        for running in alive:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.process.wait(max(0.0, deadline - time.monotonic()))
 
 
 def percent(text: str) -> str:
