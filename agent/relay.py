@@ -77,21 +77,22 @@ class Relay:
             BaseException: whatever `work` raises.
 
         """
-        bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        heard, bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         watched = select.poll()
-        watched.register(bell, select.POLLIN)
+        watched.register(heard, select.POLLIN)
         attempts = _Attempts(work, bell)
         with self._alarm(bell):
             attempts.begin()
             while not attempts.over:
                 if watched.poll(None if self._has_alarm else self._patience * 1000):
-                    os.eventfd_read(bell)
+                    os.read(heard, select.PIPE_BUF)
                 if not attempts.over and (subject := self._overdue()):
                     log.warning("%s hangs, and is left out until it answers", subject)
                     self._turn = _Turn()
                     attempts.begin()
         result = attempts.result()
         os.close(bell)
+        os.close(heard)
         return result
 
     def read(self, subject: Subject, read: Callable[[], T], otherwise: T) -> T:
@@ -141,18 +142,24 @@ class Relay:
 
     @contextmanager
     def _alarm(self, bell: int) -> Iterator[None]:
-        """Ring the bell when the alarm goes off, where this thread may set one."""
+        """Ring the bell when the alarm goes off, where this thread may set one.
+
+        Any signal rings it, because the kernel may give it to another thread, and only this one,
+        once it is awake, runs what the program does about it.
+        """
         here = threading.current_thread() is threading.main_thread()
         if not here or signal.getsignal(signal.SIGALRM) != signal.SIG_DFL:
             yield
             return
-        signal.signal(signal.SIGALRM, lambda *_: os.eventfd_write(bell, 1))
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        before = signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
         self._has_alarm = True
         try:
             yield
         finally:
             self._has_alarm = False
             signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.set_wakeup_fd(before)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
@@ -193,5 +200,5 @@ class _Attempts(Generic[T]):
     ) -> bool:
         if not isinstance(error, Superseded):
             self._error, self.over = error, True
-            os.eventfd_write(self._bell, 1)
+            os.write(self._bell, b"!")
         return True

@@ -154,6 +154,25 @@ print("over")
     assert "hangs, and is left out" in done.stderr
 
 
+def test_a_signal_that_another_thread_gets_is_acted_upon_at_once() -> None:
+    """As it may be for one that comes while the process is stopped: nobody would see it end."""
+    code = """
+import signal, threading, time
+from agent.relay import Relay
+relay, asked = Relay(60.0), threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: asked.set())
+def work():
+    time.sleep(0.5)  # by now the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    return asked.wait(50)
+print(relay.call(work))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_an_alarm_of_somebody_else_is_left_alone() -> None:
     before = signal.getsignal(signal.SIGALRM)
     relay, dead = Relay(PATIENCE), Source()
