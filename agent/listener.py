@@ -172,7 +172,11 @@ class Listeners:
         """Return a new socket for a user whose job begins; None if he has one, or is root."""
         if not self._has_own or uid in (0, os.geteuid(), *self._users):
             return None
-        own = AgentSocket(self._of_user(uid), 0o600, self._allow, self._budget())
+        try:
+            own = AgentSocket(self._of_user(uid), 0o600, self._allow, self._budget())
+        except (ConfigError, OSError) as error:  # a full disk, say: everybody's is left
+            log.warning("no socket for user %d: %s", uid, error)
+            return None
         if not give_to(own.path, uid) and not self._open_to_all:
             log.warning("%s: no access control lists here; users can deafen each other", own.path)
             self._open_to_all = True

@@ -191,6 +191,16 @@ def test_a_folder_of_users_sockets_that_is_somebody_else_s_is_not_used(
     listeners.close()
 
 
+def test_where_no_socket_can_be_made_for_a_user_everybody_s_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listeners = Listeners(tmp_path / "agent.sock", allow_all)
+    (tmp_path / "users" / f"{OWNER}.sock").mkdir()
+    assert listeners.admit(OWNER) is None
+    assert f"no socket for user {OWNER}: " in caplog.text
+    listeners.close()
+
+
 @pytest.mark.parametrize(
     ("sender", "unnamed"),
     [(b"\0002a6f1", True), (b"\0named", False), (b"\0longer-name", False), ("/a/path", False),
