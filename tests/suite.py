@@ -69,10 +69,10 @@ STAGES = (
     Stage("scripts", (*MAKE, "scripts"), 5, needs="services"),
     Stage("unit", (*PYTEST, "tests/unit", "tests/golden"), 100, needs="services"),
     Stage("clusters", (*PYTEST, "tests/integration", "-m", MACHINES), 420, needs="machine"),
-    Stage("lowest", (*MAKE, "lowest"), 120, only_in_ci=True),
-    Stage("pythons", (*MAKE, "pythons"), 220, only_in_ci=True),
     Stage("stores", (*PYTEST, "tests", "--ignore=tests/unit", "--ignore=tests/golden",
                      "-m", f"not ({MACHINES})"), 360, needs="services"),
+    Stage("lowest", (*MAKE, "lowest"), 120, only_in_ci=True),
+    Stage("pythons", (*MAKE, "pythons"), 220, only_in_ci=True),
 )  # fmt: skip
 """In the order in which they begin; a stage is a line here."""
 
