@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.integration.commands import NO_SLURM
+
 OWNER, STRANGER = 54_321, 54_322
 PYTHON = shutil.which("python3", path="/usr/bin:/bin")
 HOOK = Path(__file__).parents[2] / "agent" / "slurm" / "hook.py"
@@ -203,7 +205,7 @@ def agent(interval: float = 1.0) -> Iterator[Agent]:
     config.write_text(
         f'store = "influx"\n[influx]\nurl = "http://127.0.0.1:9"\n[agent]\n'
         f'interval_seconds = {interval}\nstate_directory = "state"\nsocket = "agent.sock"\n'
-        "heartbeat_seconds = 0.5\n"
+        f"heartbeat_seconds = 0.5\n{NO_SLURM}\n"
     )
     with (folder / "log").open("wb") as log:
         command = [str(BIN / "rooflight"), "agent", "--config", str(config)]
